@@ -1,0 +1,364 @@
+"""Configuration: frozen dataclasses, TOML in and out. The only place where defaults live; imports no TensorFlow.
+
+A `Config` describes one experiment completely. Presets are TOML files under `rdi_tf/presets/`; `Config.load` reads a
+preset's name or a path, `Config.with_settings` applies `key.path=value` overrides from the command line.
+"""
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import tomli_w
+
+from rdi_tf.errors import ConfigError
+
+DEFENCES = ("standard", "main_branch", "average", "max_average")
+ALGORITHMS = ("pgd", "fgsm", "wrm")
+AUGMENTATIONS = ("crop", "flip", "mixup", "cutmix", "randaugment")
+PRECISIONS = ("float32", "bfloat16", "mixed_float16")
+SCHEDULES = ("step", "one_cycle", "cosine")
+CALIBRATIONS = ("equal_share", "shares", "budget", "least_macs")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: a backbone, where its branches leave, and of which design they are.
+
+    Attributes:
+      backbone: name in `rdi_tf.models.BACKBONES`.
+      input_shape: (height, width, channels) of one image.
+      num_classes: classes of the classifier.
+      branch: branch design, a name in `rdi_tf.models.BRANCHES`.
+      exits: names of the backbone's layers after which branches leave, in order; None for the backbone's own
+        (the paper's) positions, empty for a plain single-exit network.
+      dropout: dropout rate where the backbone has dropout.
+      depth: depth of a ResNet, 6n+2.
+      width_multiplier: channel multiplier of MobileNetV2.
+    """
+
+    backbone: str = "smallcnn"
+    input_shape: tuple[int, int, int] = (28, 28, 1)
+    num_classes: int = 10
+    branch: str = "light"
+    exits: tuple[str, ...] | None = None
+    dropout: float = 0.5
+    depth: int = 38
+    width_multiplier: float = 1.0
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The data set and what is done to its training images.
+
+    Attributes:
+      name: TFDS name, "digits", or the path of a folder with one sub-folder per class.
+      validation_every: every n-th training example (index % n == n - 1, in the data set's own fixed order) belongs to
+        the validation split and is never trained on.
+      augmentation: steps in order, from AUGMENTATIONS.
+      crop_padding: pixels of zero padding on each side before the random crop.
+    """
+
+    name: str = "mnist"
+    validation_every: int = 12
+    augmentation: tuple[str, ...] = ()
+    crop_padding: int = 4
+
+
+@dataclass(frozen=True)
+class AttackConfig:
+    """How an attack searches its ball; the form (what it maximises) is chosen where it is used.
+
+    Attributes:
+      algorithm: one of ALGORITHMS.
+      epsilon: radius of the L-infinity ball, in units of the pixel range [0, 1].
+      step_size: length of one step (PGD; ignored by FGSM, which takes one step of epsilon, and by WRM).
+      steps: number of steps (1 for FGSM).
+      random_start: start PGD at a uniform point of the ball.
+      restarts: independent runs; for each image the strongest is kept.
+    """
+
+    algorithm: str = "pgd"
+    epsilon: float = 0.3
+    step_size: float = 0.01
+    steps: int = 40
+    random_start: bool = True
+    restarts: int = 1
+
+
+@dataclass(frozen=True)
+class DefenceConfig:
+    """Which attack makes the training images.
+
+    Attributes:
+      name: one of DEFENCES.
+      attack: how that attack searches.
+      training_mode: craft with dropout on and batch statistics (as the authors do) instead of inference mode.
+      warmup_iterations: grow epsilon and step size linearly from zero over so many first iterations.
+    """
+
+    name: str = "max_average"
+    attack: AttackConfig = field(default_factory=AttackConfig)
+    training_mode: bool = True
+    warmup_iterations: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Optimisation. SGD with momentum; weight decay is an L2 term added to the gradient.
+
+    Attributes:
+      iterations: optimiser steps.
+      batch_size: clean images per step; each step also trains on as many adversarial ones.
+      learning_rate: peak learning rate.
+      schedule: "step" (times decay_factor at each of decay_at), "one_cycle" (linear up over the first
+        warmup_fraction, linear down to zero) or "cosine" (warm-up, then half a cosine to zero).
+      decay_at: iterations of the step schedule.
+      decay_factor: factor of the step schedule.
+      warmup_fraction: share of the iterations spent warming up (one_cycle, cosine).
+      momentum: SGD momentum.
+      weight_decay: coefficient of the L2 term, PyTorch's convention (gradient += weight_decay * weight).
+      exit_weights: weight of each exit's loss, in exit order, main last; empty for all ones.
+      label_smoothing: mass moved from the true class to the uniform distribution, 0 to 1.
+      ema_decay: decay of the exponential moving average of the weights that is validated and saved; 0 for none.
+      precision: one of PRECISIONS.
+      validate_every: iterations between validations.
+      validation_images: validation images that are attacked at each validation.
+      checkpoint_every: iterations between resumable checkpoints.
+      seed: everything random derives from it.
+    """
+
+    iterations: int = 13_100
+    batch_size: int = 256
+    learning_rate: float = 0.033
+    schedule: str = "step"
+    decay_at: tuple[int, ...] = (11_700, 12_900)
+    decay_factor: float = 0.1
+    warmup_fraction: float = 0.3
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    exit_weights: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.0
+    precision: str = "float32"
+    validate_every: int = 500
+    validation_images: int = 512
+    checkpoint_every: int = 100
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """When an input leaves, and how the thresholds are found on validation data.
+
+    Attributes:
+      name: exit rule, a name in `rdi_tf.policies.POLICIES`.
+      calibration: one of CALIBRATIONS.
+      shares: share of the calibration images that should leave at each exit, main last (calibration "shares").
+      budget: average executed multiply-adds per image that may be spent (calibration "budget").
+      max_accuracy_loss: accuracy on the calibration images, as a fraction, that may be lost against the best
+        that the rule reaches (calibration "least_macs").
+      adversarial: calibrate on clean and adversarial validation images instead of clean ones alone.
+    """
+
+    name: str = "entropy"
+    calibration: str = "equal_share"
+    shares: tuple[float, ...] = ()
+    budget: float = 0.0
+    max_accuracy_loss: float = 0.005
+    adversarial: bool = False
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment, completely described.
+
+    Attributes:
+      model: the network.
+      data: the data set.
+      defence: the attack that it is trained against.
+      evaluation: the attack that it is evaluated and validated against.
+      training: the optimisation.
+      policy: the exit rule and its calibration.
+      name: the preset's name, or what the user calls it.
+      source: where the experiment comes from (a paper's table, a measured run), in words.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    defence: DefenceConfig = field(default_factory=DefenceConfig)
+    evaluation: AttackConfig = field(default_factory=AttackConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    name: str = ""
+    source: str = ""
+
+    def __post_init__(self):
+        _check(self)
+
+    @classmethod
+    def load(cls, name_or_path):
+        """Read a preset by name or a TOML file by path.
+
+        Args:
+          name_or_path: name of a file in `rdi_tf/presets/` (without .toml), or the path of a TOML file.
+
+        Returns:
+          The `Config`.
+
+        Raises:
+          ConfigError: no such preset or file, or a file that does not hold a configuration.
+        """
+        text = str(name_or_path)
+        if text in preset_names():
+            source = resources.files("rdi_tf") / "presets" / f"{text}.toml"
+        elif Path(text).is_file():
+            source = Path(text)
+        else:
+            raise ConfigError(f"{text!r} is neither a preset ({', '.join(preset_names())}) nor a TOML file")
+        try:
+            table = tomllib.loads(source.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{text} is not a TOML file: {error}") from error
+        table.setdefault("name", Path(text).stem)
+        return cls.from_dict(table)
+
+    @classmethod
+    def from_dict(cls, table):
+        """Build a `Config` from nested dictionaries, as TOML and JSON hold it; unknown keys raise `ConfigError`."""
+        return _build(cls, table, "")
+
+    def to_dict(self):
+        """This configuration as nested dictionaries of plain values; None is left out, as in TOML."""
+        return _plain(self)
+
+    def to_toml(self):
+        """This configuration as TOML text that `Config.load` reads back."""
+        return tomli_w.dumps(self.to_dict())
+
+    def with_settings(self, settings):
+        """Apply overrides.
+
+        Args:
+          settings: strings `section.key=value`, the value in TOML syntax (a bare word is taken as a string).
+
+        Returns:
+          A new `Config`.
+
+        Raises:
+          ConfigError: a setting that is not of this form, names no key, or has a value of the wrong type.
+        """
+        table = self.to_dict()
+        for setting in settings:
+            path, separator, text = setting.partition("=")
+            if not separator:
+                raise ConfigError(f"--set {setting!r}: expected section.key=value")
+            *sections, key = path.strip().split(".")
+            place = table
+            for section in sections:
+                place = place.setdefault(section, {})
+                if not isinstance(place, dict):
+                    raise ConfigError(f"--set {setting!r}: {section!r} is a value, not a section")
+            place[key] = _parse_value(text.strip())
+        return type(self).from_dict(table)
+
+
+def preset_names():
+    """Names of the presets that come with the package, sorted."""
+    folder = resources.files("rdi_tf") / "presets"
+    return sorted(entry.name[: -len(".toml")] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def _parse_value(text):
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _plain(value):
+    if dataclasses.is_dataclass(value):
+        pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {name: _plain(item) for name, item in pairs if item is not None}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _build(cls, table, path):
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path or 'configuration'}: expected a section, got {table!r}")
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(table) - set(hints))
+    if unknown:
+        raise ConfigError(f"{path or 'configuration'}: unknown key {unknown[0]!r}; expected one of {', '.join(hints)}")
+    return cls(**{key: _convert(hints[key], value, f"{path}.{key}".lstrip(".")) for key, value in table.items()})
+
+
+def _convert(hint, value, path):
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, path)
+    if isinstance(hint, types.UnionType):
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if typing.get_origin(hint) is tuple:
+        item, *rest = typing.get_args(hint)
+        if not isinstance(value, (list, tuple)) or (rest[-1] is not ... and len(value) != 1 + len(rest)):
+            raise ConfigError(f"{path}: expected a list{'' if rest[-1] is ... else f' of {1 + len(rest)}'}, got {value!r}")
+        return tuple(_convert(item, element, path) for element in value)
+    accepted = (int, float) if hint is float else (hint,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{path}: expected {hint.__name__}, got {value!r}")
+    return hint(value)
+
+
+def _check(config):
+    """Refuse values that no run could use, naming the key, what was expected and what came."""
+    choices = [
+        ("defence.name", config.defence.name, DEFENCES),
+        ("defence.attack.algorithm", config.defence.attack.algorithm, ALGORITHMS),
+        ("evaluation.algorithm", config.evaluation.algorithm, ALGORITHMS),
+        ("training.schedule", config.training.schedule, SCHEDULES),
+        ("training.precision", config.training.precision, PRECISIONS),
+        ("policy.calibration", config.policy.calibration, CALIBRATIONS),
+        *(("data.augmentation", step, AUGMENTATIONS) for step in config.data.augmentation),
+    ]
+    for key, value, allowed in choices:
+        if value not in allowed:
+            raise ConfigError(f"{key}: expected one of {', '.join(allowed)}, got {value!r}")
+    at_least = {
+        "defence.attack.epsilon": (config.defence.attack.epsilon, 0),
+        "defence.attack.step_size": (config.defence.attack.step_size, 0),
+        "defence.attack.steps": (config.defence.attack.steps, 1),
+        "defence.attack.restarts": (config.defence.attack.restarts, 1),
+        "defence.warmup_iterations": (config.defence.warmup_iterations, 0),
+        "evaluation.epsilon": (config.evaluation.epsilon, 0),
+        "evaluation.step_size": (config.evaluation.step_size, 0),
+        "evaluation.steps": (config.evaluation.steps, 1),
+        "evaluation.restarts": (config.evaluation.restarts, 1),
+        "data.validation_every": (config.data.validation_every, 2),
+        "data.crop_padding": (config.data.crop_padding, 0),
+        "model.num_classes": (config.model.num_classes, 2),
+        "model.input_shape": (min(config.model.input_shape), 1),
+        "training.iterations": (config.training.iterations, 1),
+        "training.batch_size": (config.training.batch_size, 1),
+        "training.learning_rate": (config.training.learning_rate, 0),
+        "training.weight_decay": (config.training.weight_decay, 0),
+        "training.validate_every": (config.training.validate_every, 1),
+        "training.validation_images": (config.training.validation_images, 1),
+        "training.checkpoint_every": (config.training.checkpoint_every, 1),
+        "policy.budget": (config.policy.budget, 0),
+        "policy.max_accuracy_loss": (config.policy.max_accuracy_loss, 0),
+    }
+    for key, (value, least) in at_least.items():
+        if not value >= least:
+            raise ConfigError(f"{key}: expected at least {least}, got {value!r}")
+    below_one = {
+        "model.dropout": config.model.dropout,
+        "training.momentum": config.training.momentum,
+        "training.label_smoothing": config.training.label_smoothing,
+        "training.ema_decay": config.training.ema_decay,
+    }
+    for key, value in below_one.items():
+        if not 0 <= value < 1:
+            raise ConfigError(f"{key}: expected 0 <= value < 1, got {value!r}")

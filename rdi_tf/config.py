@@ -14,7 +14,9 @@ from pathlib import Path
 
 import tomli_w
 
+from rdi_tf.config_rules import check_numbers
 from rdi_tf.errors import ConfigError
+from rdi_tf.policies import POLICIES
 
 DEFENCES = ("standard", "main_branch", "average", "max_average")
 ALGORITHMS = ("pgd", "fgsm", "wrm")
@@ -304,7 +306,8 @@ def _convert(hint, value, path):
     if typing.get_origin(hint) is tuple:
         item, *rest = typing.get_args(hint)
         if not isinstance(value, (list, tuple)) or (rest[-1] is not ... and len(value) != 1 + len(rest)):
-            raise ConfigError(f"{path}: expected a list{'' if rest[-1] is ... else f' of {1 + len(rest)}'}, got {value!r}")
+            length = "" if rest[-1] is ... else f" of {1 + len(rest)}"
+            raise ConfigError(f"{path}: expected a list{length}, got {value!r}")
         return tuple(_convert(item, element, path) for element in value)
     accepted = (int, float) if hint is float else (hint,)
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
@@ -320,45 +323,11 @@ def _check(config):
         ("evaluation.algorithm", config.evaluation.algorithm, ALGORITHMS),
         ("training.schedule", config.training.schedule, SCHEDULES),
         ("training.precision", config.training.precision, PRECISIONS),
+        ("policy.name", config.policy.name, tuple(POLICIES)),
         ("policy.calibration", config.policy.calibration, CALIBRATIONS),
         *(("data.augmentation", step, AUGMENTATIONS) for step in config.data.augmentation),
     ]
     for key, value, allowed in choices:
         if value not in allowed:
             raise ConfigError(f"{key}: expected one of {', '.join(allowed)}, got {value!r}")
-    at_least = {
-        "defence.attack.epsilon": (config.defence.attack.epsilon, 0),
-        "defence.attack.step_size": (config.defence.attack.step_size, 0),
-        "defence.attack.steps": (config.defence.attack.steps, 1),
-        "defence.attack.restarts": (config.defence.attack.restarts, 1),
-        "defence.warmup_iterations": (config.defence.warmup_iterations, 0),
-        "evaluation.epsilon": (config.evaluation.epsilon, 0),
-        "evaluation.step_size": (config.evaluation.step_size, 0),
-        "evaluation.steps": (config.evaluation.steps, 1),
-        "evaluation.restarts": (config.evaluation.restarts, 1),
-        "data.validation_every": (config.data.validation_every, 2),
-        "data.crop_padding": (config.data.crop_padding, 0),
-        "model.num_classes": (config.model.num_classes, 2),
-        "model.input_shape": (min(config.model.input_shape), 1),
-        "training.iterations": (config.training.iterations, 1),
-        "training.batch_size": (config.training.batch_size, 1),
-        "training.learning_rate": (config.training.learning_rate, 0),
-        "training.weight_decay": (config.training.weight_decay, 0),
-        "training.validate_every": (config.training.validate_every, 1),
-        "training.validation_images": (config.training.validation_images, 1),
-        "training.checkpoint_every": (config.training.checkpoint_every, 1),
-        "policy.budget": (config.policy.budget, 0),
-        "policy.max_accuracy_loss": (config.policy.max_accuracy_loss, 0),
-    }
-    for key, (value, least) in at_least.items():
-        if not value >= least:
-            raise ConfigError(f"{key}: expected at least {least}, got {value!r}")
-    below_one = {
-        "model.dropout": config.model.dropout,
-        "training.momentum": config.training.momentum,
-        "training.label_smoothing": config.training.label_smoothing,
-        "training.ema_decay": config.training.ema_decay,
-    }
-    for key, value in below_one.items():
-        if not 0 <= value < 1:
-            raise ConfigError(f"{key}: expected 0 <= value < 1, got {value!r}")
+    check_numbers(config)

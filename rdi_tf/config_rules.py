@@ -1,0 +1,113 @@
+"""Which numbers a configuration may hold. Part of `rdi_tf.config`, which calls it for every `Config` that is made."""
+
+import dataclasses
+import math
+
+from rdi_tf.errors import ConfigError
+
+
+def check_numbers(config):
+    """Refuse numbers that no run could use.
+
+    Args:
+      config: a `rdi_tf.config.Config`.
+
+    Raises:
+      ConfigError: names the first such key, what was expected and what came.
+    """
+    _check_finite(config, "")
+    for key, (value, least) in _at_least(config).items():
+        if not value >= least:
+            raise ConfigError(f"{key}: expected at least {least}, got {value!r}")
+    for key, value in _positive(config).items():
+        if not value > 0:
+            raise ConfigError(f"{key}: expected more than 0, got {value!r}")
+    for key, value in _at_most_one(config).items():
+        if not value <= 1:
+            raise ConfigError(f"{key}: expected at most 1, got {value!r}")
+    for key, value in _below_one(config).items():
+        if not 0 <= value < 1:
+            raise ConfigError(f"{key}: expected 0 <= value < 1, got {value!r}")
+    _check_lists(config)
+
+
+def _check_finite(value, path):
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            _check_finite(getattr(value, field.name), f"{path}.{field.name}".lstrip("."))
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ConfigError(f"{path}: expected a finite number, got {number!r}")
+
+
+def _at_least(config):
+    attacks = {"defence.attack": config.defence.attack, "evaluation": config.evaluation}
+    return {
+        **{f"{path}.epsilon": (attack.epsilon, 0) for path, attack in attacks.items()},
+        **{f"{path}.step_size": (attack.step_size, 0) for path, attack in attacks.items()},
+        **{f"{path}.steps": (attack.steps, 1) for path, attack in attacks.items()},
+        **{f"{path}.restarts": (attack.restarts, 1) for path, attack in attacks.items()},
+        "defence.warmup_iterations": (config.defence.warmup_iterations, 0),
+        "data.validation_every": (config.data.validation_every, 2),
+        "data.crop_padding": (config.data.crop_padding, 0),
+        "model.num_classes": (config.model.num_classes, 2),
+        "model.input_shape": (min(config.model.input_shape), 1),
+        "training.iterations": (config.training.iterations, 1),
+        "training.batch_size": (config.training.batch_size, 1),
+        "training.decay_at": (min(config.training.decay_at, default=0), 0),
+        "training.warmup_fraction": (config.training.warmup_fraction, 0),
+        "training.weight_decay": (config.training.weight_decay, 0),
+        "training.exit_weights": (min(config.training.exit_weights, default=0), 0),
+        "training.validate_every": (config.training.validate_every, 1),
+        "training.validation_images": (config.training.validation_images, 1),
+        "training.checkpoint_every": (config.training.checkpoint_every, 1),
+        "training.seed": (config.training.seed, 0),
+        "policy.shares": (min(config.policy.shares, default=0), 0),
+        "policy.budget": (config.policy.budget, 0),
+        "policy.max_accuracy_loss": (config.policy.max_accuracy_loss, 0),
+    }
+
+
+def _positive(config):
+    positive = {
+        "model.width_multiplier": config.model.width_multiplier,
+        "training.learning_rate": config.training.learning_rate,
+        "training.decay_factor": config.training.decay_factor,
+    }
+    if config.policy.calibration == "budget":
+        positive["policy.budget"] = config.policy.budget
+    return positive
+
+
+def _at_most_one(config):
+    """Pixels lie in [0, 1], so that an epsilon of 8 can only be 8/255 forgotten."""
+    return {
+        "defence.attack.epsilon": config.defence.attack.epsilon,
+        "defence.attack.step_size": config.defence.attack.step_size,
+        "evaluation.epsilon": config.evaluation.epsilon,
+        "evaluation.step_size": config.evaluation.step_size,
+        "training.decay_factor": config.training.decay_factor,
+        "training.warmup_fraction": config.training.warmup_fraction,
+        "policy.max_accuracy_loss": config.policy.max_accuracy_loss,
+    }
+
+
+def _below_one(config):
+    return {
+        "model.dropout": config.model.dropout,
+        "training.momentum": config.training.momentum,
+        "training.label_smoothing": config.training.label_smoothing,
+        "training.ema_decay": config.training.ema_decay,
+    }
+
+
+def _check_lists(config):
+    weights, shares = config.training.exit_weights, config.policy.shares
+    if weights and not any(weights):
+        raise ConfigError(f"training.exit_weights: expected one above 0 at least, got {list(weights)!r}")
+    if any(left >= right for left, right in zip(config.training.decay_at, config.training.decay_at[1:], strict=False)):
+        raise ConfigError(f"training.decay_at: expected growing numbers, got {list(config.training.decay_at)!r}")
+    if shares and abs(sum(shares) - 1) > 1e-6:
+        raise ConfigError(f"policy.shares: expected a sum of 1, got {list(shares)!r} with a sum of {sum(shares):g}")
+    if config.policy.calibration == "shares" and not shares:
+        raise ConfigError('policy.shares: expected one share for each exit (calibration "shares"), got none')

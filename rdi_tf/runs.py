@@ -1,0 +1,131 @@
+"""Run folders: which file lies where, and files that appear whole or not at all."""
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from rdi_tf.config import Config
+from rdi_tf.errors import CheckpointError, ConfigError
+
+
+class RunFolder:
+    """The folder of one training run: names of its files and its configuration.
+
+    Make one with `RunFolder.create` (a new run, or the same one resumed) or `RunFolder.open` (a run that exists).
+
+    Attributes:
+      path: the folder.
+      config_file: config.toml, the run's `Config`.
+      model_file: model.keras, the best validation checkpoint with its thresholds inside.
+      checkpoints: checkpoints/, what a resumed run starts from.
+      history_file: history.csv, one row for each validation.
+      logs: logs/, for TensorBoard.
+      evaluation: evaluation/, one JSON file for each evaluation.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.config_file = self.path / "config.toml"
+        self.model_file = self.path / "model.keras"
+        self.checkpoints = self.path / "checkpoints"
+        self.history_file = self.path / "history.csv"
+        self.logs = self.path / "logs"
+        self.evaluation = self.path / "evaluation"
+
+    @classmethod
+    def create(cls, path, config):
+        """Make a run folder for `config`, or take the one that is there if it has the same configuration.
+
+        Args:
+          path: the folder; may exist if it is empty or a run folder.
+          config: the run's `Config`.
+
+        Returns:
+          The `RunFolder`, with its sub-folders in place.
+
+        Raises:
+          CheckpointError: the folder holds something else, a run with another configuration, or cannot be made.
+        """
+        run = cls(path)
+        if run.config_file.exists():
+            _refuse_difference(run, config)
+        elif run.path.is_dir() and any(run.path.iterdir()):
+            raise CheckpointError(f"{run.path} is not empty and not a run folder; choose another")
+        try:
+            for folder in (run.checkpoints, run.logs, run.evaluation):
+                folder.mkdir(parents=True, exist_ok=True)
+            if not run.config_file.exists():
+                write_atomic(run.config_file, config.to_toml())
+        except OSError as error:
+            raise CheckpointError(f"{run.path} cannot be made a run folder: {error.strerror}") from error
+        return run
+
+    @classmethod
+    def open(cls, path):
+        """The run folder at `path`; a folder without config.toml raises `CheckpointError`."""
+        run = cls(path)
+        if not run.config_file.is_file():
+            raise CheckpointError(f"{run.path} is not a run folder: it has no config.toml")
+        return run
+
+    @property
+    def config(self):
+        """The run's `Config`, read from config.toml; one that cannot be read raises `CheckpointError`."""
+        try:
+            return Config.load(self.config_file)
+        except ConfigError as error:
+            raise CheckpointError(f"{self.config_file}: {error}") from error
+
+
+def write_atomic(path, content):
+    """Write a file that appears whole or not at all.
+
+    Args:
+      path: the file; replaced if it exists.
+      content: str (written as UTF-8) or bytes.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Context manager: a temporary name to write a file under, which takes its own name when the block succeeds.
+
+    The temporary name lies in the same folder, so that the rename is atomic, and ends like the final one, because
+    Keras chooses its format by the suffix. If the block raises, the temporary file is removed and `path` is untouched.
+
+    Args:
+      path: the file; replaced if it exists. Its folder must exist.
+
+    Yields:
+      The temporary `Path`, where no file exists yet.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield temporary
+        # The data must be on disk before the name is: a crash would otherwise leave an empty file of the right name.
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _refuse_difference(run, config):
+    there, wanted = _flat(run.config.to_dict()), _flat(config.to_dict())
+    for key in [*wanted, *there]:
+        if there.get(key) != wanted.get(key):
+            raise CheckpointError(
+                f"{run.path} holds a run with another configuration: {key} is {there.get(key)!r} there, "
+                f"{wanted.get(key)!r} here; choose another folder"
+            )
+
+
+def _flat(table, prefix=""):
+    flat = {}
+    for key, value in table.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

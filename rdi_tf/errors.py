@@ -1,5 +1,7 @@
 """Errors that a user can cause and mend. The command line prints their one line and exits with code 2."""
 
+import contextlib
+
 
 class RDIError(ValueError):
     """Base of all expected errors: says which argument, what was expected and what came."""
@@ -15,3 +17,33 @@ class DataError(RDIError):
 
 class CheckpointError(RDIError):
     """A model file, run folder or bundle that cannot be read or is not ours."""
+
+
+class MissingExtraError(RDIError, ImportError):
+    """Something that needs TensorFlow, or another part of the `train` extra, which is not installed."""
+
+
+TRAIN_MODULES = frozenset(
+    {
+        "importlib_resources",
+        "keras_cv",
+        "matplotlib",
+        "sklearn",
+        "tensorflow",
+        "tensorflow_datasets",
+        "tensorflow_model_optimization",
+        "tf_keras",
+    }
+)
+
+
+@contextlib.contextmanager
+def explain_missing_extra():
+    """Turn the failed import of a module of the `train` extra into a `MissingExtraError`; others pass as they are."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in TRAIN_MODULES:
+            raise
+        raise MissingExtraError(f"{module} is not installed; it comes with: pip install 'rdi-tf[train]'") from error

@@ -1,0 +1,131 @@
+"""What the commands share: how a command is declared, what it prints, and the arguments that recur."""
+
+import contextlib
+import functools
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from rdi_tf.config import Config, preset_names
+from rdi_tf.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a command found.
+
+    Attributes:
+      data: plain values for `--json`: one object.
+      text: the same for people; without the newline at the end.
+    """
+
+    data: dict
+    text: str
+
+
+def command(name, example):
+    """Declare a command whose function returns a `Report`; adds `--json` and the example at the end of `--help`.
+
+    While the function runs, what anything prints goes to stderr (Keras' progress bars would print on stdout), so that
+    stdout holds the result and nothing else.
+
+    Args:
+      name: name on the command line.
+      example: a command line that works, shown at the end of `--help`.
+
+    Returns:
+      A decorator that makes a `click.Command`.
+    """
+
+    def decorate(function):
+        @functools.wraps(function)
+        def run(as_json, **arguments):
+            with contextlib.redirect_stdout(sys.stderr):
+                report = function(**arguments)
+            click.echo(json.dumps(report.data, indent=2, allow_nan=False) if as_json else report.text)
+
+        option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+        return click.command(name, epilog=f"\b\nExample:\n  {example}")(option(run))
+
+    return decorate
+
+
+def data_dir_option(function):
+    """`--data-dir`: where TFDS data sets lie."""
+    return click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path),
+        envvar="TFDS_DATA_DIR",
+        show_envvar=True,
+        help="Folder of the TFDS data sets.  [default: TFDS' own, ~/tensorflow_datasets]",
+    )(function)
+
+
+def quiet_option(function):
+    """`--quiet`: no progress on stderr."""
+    return click.option("--quiet", is_flag=True, help="Show no progress on stderr.")(function)
+
+
+def settings_option(function):
+    """`--set section.key=value`, as often as one likes."""
+    return click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override one value of the configuration, as training.iterations=2000; may be repeated.",
+    )(function)
+
+
+def run_argument(function):
+    """`RUN`: the folder of a training run."""
+    return click.argument("run", metavar="RUN", type=click.Path(path_type=Path))(function)
+
+
+def config_argument(function):
+    """`CONFIG`: a preset's name or a TOML file."""
+    return click.argument("config", metavar="CONFIG")(function)
+
+
+def read_config(text, settings=()):
+    """The configuration that an argument names.
+
+    Args:
+      text: a preset's name, the folder of a run, or a TOML file.
+      settings: overrides `section.key=value`.
+
+    Returns:
+      The `Config`.
+
+    Raises:
+      ConfigError: nothing of that name, or an override that cannot be applied.
+    """
+    path = Path(text)
+    if text not in preset_names() and path.is_dir():
+        if not (path / "config.toml").is_file():
+            raise ConfigError(f"{text!r} is a folder without config.toml, so not a run folder")
+        text = path / "config.toml"
+    return Config.load(text).with_settings(settings)
+
+
+def table(header, rows):
+    """Text of a table with aligned columns; numbers (given as strings) are aligned to the right.
+
+    Args:
+      header: names of the columns.
+      rows: sequences of strings, as long as the header.
+
+    Returns:
+      Lines joined by newlines.
+    """
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    right = [all(cell[:1].isdigit() or cell[:1] in "-+." for cell in column[1:]) for column in columns]
+    lines = []
+    for row in (header, *rows):
+        cells = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

@@ -1,26 +1,33 @@
 """Branch designs: the layers between a feature map of the trunk and the logits of an early exit.
 
-A design is a function `(features, num_classes, exit_index, backbone, prefix, dropout) -> logits`: the feature map
+A design is a function `(features, num_classes, exit_index, backbone, prefix, dropout) -> logits`: the features
 (batch, height, width, channels), the number of classes, the exit's position counted from 0, the backbone's name in
-`BACKBONES` (or the name of a foreign model), the prefix of all layer names, and the dropout rate where the design
-has dropout. It returns logits (batch, classes). A new design is one function and one line in `BRANCHES`.
+`BACKBONES` (None for a foreign model), the prefix of all layer names, and the dropout rate where the design has
+dropout. It returns logits (batch, classes). A new design is one function and one line in `BRANCHES`.
 """
 
 from rdi_tf._keras import keras
 from rdi_tf.errors import ConfigError
-from rdi_tf.models.layers import convolution, dense
+from rdi_tf.models.layers import batch_norm, convolution, dense, depthwise, relu
+from rdi_tf.models.resnet import basic_block
+
+LIGHT_GRID = 4
+LIGHT_STEPS = 2
 
 
 def paper_branch(features, num_classes, exit_index, backbone, prefix, dropout):
-    """The branch as published, which depends on the backbone and on where it leaves.
+    """The branch as published. What leaves where is told by the channels, so that other positions have one too.
 
     Raises:
-      ConfigError: a backbone for which the paper has no branches.
+      ConfigError: a backbone for which the paper has no branches, or a layer that puts out no feature map.
 
-    Source: Hu et al., "Triple Wins" (ICLR 2020), section 4.1 and appendix A.
+    Source: Hu et al., "Triple Wins" (ICLR 2020), section 4.1. It does not describe MobileNetV2's two branches; here
+    they are those of ResNet38 at the same size of feature map: convolutions at 32x32, pool and dense at 8x8.
     """
     if backbone not in _PAPER:
-        raise ConfigError(f"branch 'paper': the paper has none for {backbone!r}, only for {', '.join(_PAPER)}")
+        raise ConfigError(f"branch 'paper': the paper has none for {backbone or 'this model'}, only for {list(_PAPER)}")
+    if len(features.shape) != 4:
+        raise ConfigError(f"branch 'paper': {prefix} needs a feature map, got features of shape {features.shape[1:]}")
     return _PAPER[backbone](features, num_classes, prefix, dropout)
 
 
@@ -36,6 +43,78 @@ def _paper_smallcnn(features, num_classes, prefix, dropout):
     return dense(x, num_classes, f"{prefix}_logits")
 
 
-_PAPER = {"smallcnn": _paper_smallcnn}
+def _paper_resnet(features, num_classes, prefix, dropout):
+    channels = features.shape[-1]
+    if channels == 16:
+        features = _paper_convolutions(features, prefix)
+    elif channels == 32:
+        features = keras.layers.MaxPooling2D(2, name=f"{prefix}_pool1")(features)
+        features = basic_block(features, 32, f"{prefix}_block")
+    return _pool_and_classify(features, num_classes, prefix)
 
-BRANCHES = {"paper": paper_branch}
+
+def _paper_mobilenet(features, num_classes, prefix, dropout):
+    if features.shape[1] > 16:
+        features = _paper_convolutions(features, prefix)
+    return _pool_and_classify(features, num_classes, prefix)
+
+
+def _paper_convolutions(features, prefix):
+    x = keras.layers.MaxPooling2D(2, name=f"{prefix}_pool1")(features)
+    x = batch_norm(convolution(x, 64, 5, f"{prefix}_conv1", padding=2), f"{prefix}_bn1")
+    x = keras.layers.MaxPooling2D(2, name=f"{prefix}_pool2")(relu(x, f"{prefix}_relu1"))
+    return batch_norm(convolution(x, 32, 3, f"{prefix}_conv2", padding=1), f"{prefix}_bn2")
+
+
+_PAPER = {"smallcnn": _paper_smallcnn, "resnet": _paper_resnet, "mobilenetv2": _paper_mobilenet}
+
+
+def light_branch(features, num_classes, exit_index, backbone, prefix, dropout):
+    """A branch that costs next to nothing, so that what an early exit saves is really saved.
+
+    All light branches together cost under 2% of each of the three backbones (`rdi_tf.costs`), which the paper
+    promises and its own do not keep. At most two steps, each a strided depthwise 3x3 convolution and a pointwise one
+    to twice the channels, then batch norm and ReLU, until the map is 4x4 or smaller; then global average pool and
+    dense. Why so: early features are local and few, so what an early exit lacks is a wider view and more channels,
+    and that is where the work goes. Striding before the pointwise convolution quarters the price of the channels;
+    depthwise kernels widen the view at a ninth to a hundredth of a full convolution's price. Late maps (up to 4x4)
+    are deep enough for pool and dense alone, as in the paper.
+
+    SmallCNN is so cheap itself that its branches must do with less: a pool, one such step without batch norm (as the
+    backbone), and a dense layer on the flattened map, since strokes of digits are told apart by where they are.
+
+    Raises:
+      ConfigError: features that are neither a map of known size nor a vector.
+    """
+    shape = features.shape[1:]
+    if len(shape) == 1:
+        return dense(features, num_classes, f"{prefix}_logits")
+    if len(shape) != 3 or None in shape:
+        raise ConfigError(f"branch 'light': {prefix} needs a feature map of known size or a vector, got {tuple(shape)}")
+    if backbone == "smallcnn":
+        return _light_smallcnn(features, num_classes, prefix)
+    for step in range(1, LIGHT_STEPS + 1):
+        if max(features.shape[1:3]) <= LIGHT_GRID:
+            break
+        channels = 2 * features.shape[-1]
+        features = depthwise(features, 3, f"{prefix}_depthwise{step}", strides=2)
+        features = batch_norm(convolution(features, channels, 1, f"{prefix}_pointwise{step}"), f"{prefix}_bn{step}")
+        features = relu(features, f"{prefix}_relu{step}")
+    return _pool_and_classify(features, num_classes, prefix)
+
+
+def _light_smallcnn(features, num_classes, prefix):
+    x = keras.layers.MaxPooling2D(2, name=f"{prefix}_pool")(features)
+    size = 5 if min(x.shape[1:3]) > 8 else 3
+    x = depthwise(x, size, f"{prefix}_depthwise", strides=2)
+    x = convolution(x, 32, 1, f"{prefix}_pointwise", use_bias=True)
+    x = keras.layers.Flatten(name=f"{prefix}_flatten")(relu(x, f"{prefix}_relu"))
+    return dense(x, num_classes, f"{prefix}_logits")
+
+
+def _pool_and_classify(features, num_classes, prefix):
+    x = keras.layers.GlobalAveragePooling2D(name=f"{prefix}_pool")(features)
+    return dense(x, num_classes, f"{prefix}_logits")
+
+
+BRANCHES = {"paper": paper_branch, "light": light_branch}

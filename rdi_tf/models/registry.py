@@ -1,11 +1,33 @@
 """From a configuration to a multi-exit network: the backbones by name, and `build_network`."""
 
-from rdi_tf._keras import keras
 from rdi_tf.errors import ConfigError
-from rdi_tf.models import smallcnn
-from rdi_tf.models.branches import BRANCHES
+from rdi_tf.models import mobilenet, resnet, smallcnn
+from rdi_tf.models.attach import attach_branches
 
-BACKBONES = {"smallcnn": smallcnn}
+# each module has build(model_config) -> plain functional backbone, and default_exits(model_config) -> layer names
+BACKBONES = {"smallcnn": smallcnn, "resnet": resnet, "mobilenetv2": mobilenet}
+
+
+def build_backbone(model_config):
+    """Build the plain single-exit backbone that a configuration names.
+
+    Args:
+      model_config: a `ModelConfig`.
+
+    Returns:
+      Functional model: images (batch, height, width, channels), float32 in [0, 1] -> logits (batch, classes).
+
+    Raises:
+      ConfigError: an unknown backbone, or settings that it cannot be built with.
+    """
+    module = _module(model_config)
+    try:
+        return module.build(model_config)
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        shape = model_config.input_shape
+        raise ConfigError(f"model.input_shape: {model_config.backbone} cannot take {shape}: {error}") from error
 
 
 def build_network(model_config):
@@ -16,24 +38,26 @@ def build_network(model_config):
 
     Returns:
       Functional model: images (batch, height, width, channels), float32 in [0, 1] -> list of logits, each
-      (batch, classes) float32, in exit order, from the layers "branch_1", …, "main".
+      (batch, classes) float32, in exit order, from the layers "branch_1", …, "main". With `exits=()` Keras returns
+      the one tensor of "main" without the list.
 
     Raises:
       ConfigError: an unknown backbone or branch design, or exits that the backbone cannot have.
     """
+    backbone = build_backbone(model_config)
+    exits = model_config.exits
+    if exits is None:
+        exits = _module(model_config).default_exits(model_config)
+    return attach_branches(
+        backbone,
+        exits,
+        model_config.branch,
+        backbone_name=model_config.backbone,
+        dropout=model_config.dropout,
+    )
+
+
+def _module(model_config):
     if model_config.backbone not in BACKBONES:
         raise ConfigError(f"model.backbone: expected one of {', '.join(BACKBONES)}, got {model_config.backbone!r}")
-    module = BACKBONES[model_config.backbone]
-    backbone = module.build(model_config)
-    exits = module.default_exits(model_config) if model_config.exits is None else model_config.exits
-    logits = []
-    for index, name in enumerate(exits):
-        prefix = f"branch_{index + 1}"
-        features = backbone.get_layer(name).output
-        design = BRANCHES[model_config.branch]
-        branch = design(
-            features, model_config.num_classes, index, model_config.backbone, f"{prefix}", model_config.dropout
-        )
-        logits.append(keras.layers.Activation("linear", dtype="float32", name=prefix)(branch))
-    logits.append(keras.layers.Activation("linear", dtype="float32", name="main")(backbone.output))
-    return keras.Model(backbone.input, logits, name=f"rdi_{backbone.name}")
+    return BACKBONES[model_config.backbone]

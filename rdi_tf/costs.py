@@ -1,0 +1,264 @@
+"""What a prediction costs in multiplications, in both accountings: executed, and the paper's.
+
+"Executed" counts every multiply-add of convolutions and dense layers that runs until an exit is taken: the trunk up to
+it and all branches up to and including its own. The paper counts multiplications of convolutions only, and for exit k
+the trunk and branch k without the branches before it; its "MFlops" are those divided by 2**20. Savings are against the
+plain backbone, which has no branches. Costs come from the layer graph; nothing is run.
+
+Source: Hu et al., "Triple Wins" (ICLR 2020), section 4.1; the unit was checked against all of its figures.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from rdi_tf.errors import ConfigError
+from rdi_tf.models.graph import flatten, node_tensors, ordered_nodes
+
+PAPER_MFLOP = 2**20
+
+
+@dataclass(frozen=True)
+class LayerCosts:
+    """Costs of one call of a layer, for one image.
+
+    Attributes:
+      name: the layer's name.
+      type: its class name.
+      output_shape: shape of its (first) output without the batch axis.
+      macs: multiply-adds.
+      paper_multiplications: multiplications that the paper counts (convolutions only).
+    """
+
+    name: str
+    type: str
+    output_shape: tuple[int | None, ...]
+    macs: int
+    paper_multiplications: int
+
+
+@dataclass(frozen=True)
+class ExitCosts:
+    """Costs of one image that leaves at an exit.
+
+    Attributes:
+      name: the exit's name, or "backbone".
+      executed_macs: multiply-adds that run until then.
+      paper_multiplications: multiplications that the paper counts for it.
+    """
+
+    name: str
+    executed_macs: int
+    paper_multiplications: int
+
+    @property
+    def paper_mflops(self):
+        """The paper's "MFlops", uncut."""
+        return self.paper_multiplications / PAPER_MFLOP
+
+
+@dataclass(frozen=True)
+class NetworkCosts:
+    """Costs of a multi-exit network.
+
+    Attributes:
+      layers: every layer, in an order in which they can run.
+      exits: cost of leaving at each exit, in order.
+      backbone: the same network without its branches.
+    """
+
+    layers: tuple[LayerCosts, ...]
+    exits: tuple[ExitCosts, ...]
+    backbone: ExitCosts
+
+    def average_macs(self, exit_counts):
+        """Executed multiply-adds per image on average.
+
+        Args:
+          exit_counts: images that leave at each exit, or their shares; one number >= 0 per exit, in order.
+
+        Returns:
+          Multiply-adds per image, float.
+
+        Raises:
+          ConfigError: not one number per exit, a negative one, or no image at all.
+        """
+        return self._average(exit_counts, [exit_.executed_macs for exit_ in self.exits])
+
+    def average_paper_mflops(self, exit_counts):
+        """The paper's "Average MFlops"; arguments and errors as in `average_macs`."""
+        return self._average(exit_counts, [exit_.paper_mflops for exit_ in self.exits])
+
+    def executed_saving(self, exit_counts):
+        """Share of the plain backbone's multiply-adds that is saved, negative if it costs more."""
+        return 1 - self.average_macs(exit_counts) / self.backbone.executed_macs
+
+    def paper_saving(self, exit_counts):
+        """The paper's "Computation Saving" as a fraction: its accounting against the plain backbone."""
+        return 1 - self.average_paper_mflops(exit_counts) / self.backbone.paper_mflops
+
+    def to_dict(self):
+        """All of it as dictionaries and lists of plain values, for JSON; exits carry paper_mflops as well."""
+        table = dataclasses.asdict(self)
+        for entry, costs in zip((*table["exits"], table["backbone"]), (*self.exits, self.backbone), strict=True):
+            entry["paper_mflops"] = costs.paper_mflops
+        table["layers"] = [{**layer, "output_shape": list(layer["output_shape"])} for layer in table["layers"]]
+        table["exits"] = list(table["exits"])
+        return table
+
+    def _average(self, exit_counts, costs):
+        counts = [float(count) for count in exit_counts]
+        if len(counts) != len(costs) or min(counts) < 0 or not sum(counts) > 0:
+            raise ConfigError(f"exit_counts: expected {len(costs)} numbers >= 0, not all 0, got {counts}")
+        return sum(count * cost for count, cost in zip(counts, costs, strict=True)) / sum(counts)
+
+
+def network_costs(network):
+    """Count what each exit of a network costs, for one image.
+
+    Args:
+      network: functional tf_keras model with fixed image size; its outputs are the exits in order, main last. A plain
+        classifier is a network with one exit.
+
+    Returns:
+      `NetworkCosts`.
+
+    Raises:
+      ConfigError: not a functional model, an unknown image size, or a layer with weights of a type that is not in
+        `LAYER_MACS` (add a function for it there).
+    """
+    network = flatten(network)
+    per_node = {id(node): _layer_costs(node) for node in ordered_nodes(network.outputs)}
+    exits = []
+    for index, name in enumerate(network.output_names):
+        executed = [per_node[id(node)] for node in ordered_nodes(network.outputs[: index + 1])]
+        alone = [per_node[id(node)] for node in ordered_nodes([network.outputs[index]])]
+        exits.append(_exit_costs(name, executed, alone))
+    trunk = [per_node[id(node)] for node in ordered_nodes([network.outputs[-1]])]
+    return NetworkCosts(tuple(per_node.values()), tuple(exits), _exit_costs("backbone", trunk, trunk))
+
+
+def _exit_costs(name, executed, alone):
+    return ExitCosts(
+        name, sum(layer.macs for layer in executed), sum(layer.paper_multiplications for layer in alone)
+    )
+
+
+def _layer_costs(node):
+    output_shape = tuple(node_tensors(node)[0].shape[1:])
+    macs, is_convolution = layer_macs(node)
+    return LayerCosts(node.layer.name, type(node.layer).__name__, output_shape, macs, macs if is_convolution else 0)
+
+
+def layer_macs(node):
+    """Multiply-adds of one node of a layer graph, for one image, and whether they are a convolution's.
+
+    Args:
+      node: a Keras node.
+
+    Returns:
+      (macs, is_convolution).
+
+    Raises:
+      ConfigError: unknown image size, or a layer that may multiply in a way that is not known here.
+    """
+    layer = node.layer
+    while _names(layer) & _WRAPPERS:
+        layer = layer.layer
+    for name in (base.__name__ for base in type(layer).__mro__):
+        if name in LAYER_MACS:
+            shapes = [tuple(tensors[0].shape[1:]) for tensors in (node.keras_inputs, node_tensors(node))]
+            if None in shapes[0] + shapes[1]:
+                raise ConfigError(f"network: the image size at layer {layer.name!r} is unknown; build it with one")
+            return LAYER_MACS[name](layer, *shapes), name in _CONVOLUTIONS
+    if _names(layer) & _UNCOUNTED_PRODUCTS or _is_product(layer) or (layer.weights and not _names(layer) & _FREE):
+        raise ConfigError(
+            f"network: what layer {layer.name!r} costs is not known: no entry for {type(layer).__name__} in LAYER_MACS"
+        )
+    return 0, False
+
+
+def _names(layer):
+    return {base.__name__ for base in type(layer).__mro__}
+
+
+def _is_product(layer):
+    symbol = str(getattr(layer, "symbol", ""))  # of a TensorFlow function used as a layer
+    return any(word in symbol for word in ("conv", "matmul", "einsum", "tensordot"))
+
+
+def _convolution_macs(layer, input_shape, output_shape):
+    # the kernel (height, width, channels in / groups, channels out) is applied once per output position
+    return math.prod(output_shape[layer_axes(layer)]) * math.prod(layer.kernel.shape)
+
+
+def _transposed_macs(layer, input_shape, output_shape):
+    # the kernel (height, width, channels out, channels in) is applied once per input position
+    return math.prod(input_shape[layer_axes(layer)]) * math.prod(layer.kernel.shape)
+
+
+def _depthwise_macs(layer, input_shape, output_shape):
+    return math.prod(output_shape[layer_axes(layer)]) * math.prod(layer.depthwise_kernel.shape)
+
+
+def _separable_macs(layer, input_shape, output_shape):
+    kernels = math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
+    return math.prod(output_shape[layer_axes(layer)]) * kernels
+
+
+def _dense_macs(layer, input_shape, output_shape):
+    return math.prod(output_shape[:-1]) * math.prod(layer.kernel.shape)
+
+
+def layer_axes(layer):
+    """The slice of a shape without batch axis that holds a convolution's positions."""
+    return slice(1, None) if layer.data_format == "channels_first" else slice(None, -1)
+
+
+# class name (subclasses included) -> function (layer, input_shape, output_shape) -> multiply-adds for one image; shapes
+# without the batch axis. Names, not classes, so that layers of packages that are not loaded can be listed.
+LAYER_MACS = {
+    "Conv": _convolution_macs,
+    "Conv1DTranspose": _transposed_macs,
+    "Conv2DTranspose": _transposed_macs,
+    "Conv3DTranspose": _transposed_macs,
+    "DepthwiseConv": _depthwise_macs,
+    "SeparableConv": _separable_macs,
+    "Dense": _dense_macs,
+}
+_CONVOLUTIONS = frozenset(LAYER_MACS) - {"Dense"}
+# have weights, but neither convolve nor connect: neither accounting counts them
+_FREE = {
+    "BatchNormalizationBase",
+    "GroupNormalization",
+    "LayerNormalization",
+    "Normalization",
+    "PReLU",
+    "QuantizeLayer",
+}
+_UNCOUNTED_PRODUCTS = {"BaseDenseAttention", "Dot"}  # multiply without having weights
+_WRAPPERS = {"PruneLowMagnitude", "QuantizeWrapper", "QuantizeWrapperV2"}  # tfmot's, around the layer that counts
+
+
+def cut_decimals(value, decimals=2):
+    """A number as text with decimals cut off, not rounded, as the paper prints its figures (79.429… is "79.42")."""
+    return f"{math.floor(value * 10**decimals) / 10**decimals:.{decimals}f}"
+
+
+def costs_table(costs):
+    """Exits and their costs as a plain text table.
+
+    Args:
+      costs: a `NetworkCosts`.
+
+    Returns:
+      Text: one line per exit and one for the plain backbone, with executed multiply-adds, their share of the
+      backbone's, and the paper's MFlops cut to two decimals.
+    """
+    rows = [("exit", "executed MACs", "of backbone", "paper MFlops")]
+    for entry in (*costs.exits, costs.backbone):
+        share = entry.executed_macs / costs.backbone.executed_macs
+        rows.append((entry.name, f"{entry.executed_macs:,}", f"{share:.1%}", cut_decimals(entry.paper_mflops)))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    return "\n".join(lines)

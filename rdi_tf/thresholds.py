@@ -111,7 +111,7 @@ def for_budget(policy, exit_logits, labels, executed_macs, budget):
     search = _Search.on(policy, exit_logits, labels, executed_macs)
     if not budget >= search.macs[0]:
         raise ConfigError(
-            f"policy.budget: expected at least {search.macs[0]:.0f}, what the first exit costs each image, got {budget!r}"
+            f"policy.budget: expected at least {search.macs[0]:.0f}, what the first exit alone costs, got {budget!r}"
         )
     within = budget * (1 + 1e-12)  # an average of equal costs may round to just above them
     return search.best(lambda accuracy, macs: np.where(macs <= within, search.accurate(accuracy, macs), -np.inf))

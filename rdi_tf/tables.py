@@ -1,0 +1,155 @@
+"""The table of an evaluation, in the paper's rows and more: one list of rows, three renderings. No TensorFlow.
+
+Rows that the paper has carry its names, so that reported figures can stand beside the measured ones.
+"""
+
+import csv
+import io
+from dataclasses import dataclass
+
+FORMATS = {"%": "{:.2f}", "MFlops (paper)": "{:.2f}", "MACs": "{:,.0f}"}
+FORM_LABELS = {"main": "Main Branch", "max_average": "Max-Average"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+      label: what it shows; the paper's own name where the paper has the row.
+      values: the measured number, or one for each exit; empty where only the paper has a figure.
+      unit: a key of FORMATS; percentages are out of 100 here, as they are printed.
+      reported: the reported figure in the same unit, or None.
+    """
+
+    label: str
+    values: tuple[float, ...]
+    unit: str
+    reported: float | None = None
+
+
+def rows(result, reported=None):
+    """The table's rows.
+
+    Args:
+      result: a `rdi_tf.results.EvaluationResult`.
+      reported: dict from the paper's row names ("TA", "ATA (Branch 1)", …, in percent; "Average MFlops", "Computation
+        Saving") to its figures. Those without a measured counterpart get rows of their own, at the end.
+
+    Returns:
+      List of `Row`.
+    """
+    reported = dict(reported or {})
+    table = []
+    for label, values, unit in (*_accuracies(result), *_costs(result), *_exits(result)):
+        scale = 100 if unit == "%" else 1
+        table.append(Row(label, tuple(scale * value for value in values), unit, reported.pop(label, None)))
+    for label, figure in reported.items():
+        table.append(Row(label, (), "MFlops (paper)" if "MFlops" in label else "%", figure))
+    return table
+
+
+def to_markdown(result, reported=None):
+    """The table in Markdown, with notes on how to read it; arguments as `rows`."""
+    header, *body = _cells(result, reported)
+    lines = [header, ["---", *("---:" for _ in header[1:])], *body]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{_title(result)}\n\n{table}\n\n" + "".join(f"- {note}\n" for note in _notes(result))
+
+
+def to_text(result, reported=None):
+    """The table for a terminal, columns aligned; arguments as `rows`."""
+    lines = _cells(result, reported)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    aligned = [
+        "  ".join([first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))])
+        for first, *rest in lines
+    ]
+    return "\n".join([_title(result), "", *(line.rstrip() for line in aligned), "", *_notes(result)]) + "\n"
+
+
+def to_csv(result, reported=None):
+    """The table as CSV, six decimals, one line for each number (column `exit` says of which exit); arguments as `rows`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "exit", "measured", "unit", "reported"])
+    for row in rows(result, reported):
+        exits = result.costs.exit_names if len(row.values) > 1 else ("",)
+        for name, value in zip(exits, row.values or ("",), strict=True):
+            writer.writerow(
+                [row.label, name, value and round(value, 6), row.unit, "" if row.reported is None else row.reported]
+            )
+    return text.getvalue()
+
+
+def _accuracies(result):
+    yield "TA", (result.clean.accuracy,), "%"
+    for attack in result.attacks:
+        yield f"ATA ({_label(attack.name)})", (attack.accuracy,), "%"
+    if result.attacks:
+        yield "ATA (Worst-Case)", (result.worst_case,), "%"
+        yield "Per-image worst case", (result.per_image_worst_case,), "%"
+
+
+def _costs(result):
+    """The paper's two rows are those under max-average; the same in executed work, and on clean images, beside them."""
+    for attack in result.attacks:
+        algorithm, _, form = attack.name.rpartition("/")
+        if form == "max_average":
+            suffix = f" ({algorithm.upper()})" if algorithm else ""
+            yield f"Average MFlops{suffix}", (attack.average_paper_mflops,), "MFlops (paper)"
+            yield f"Computation Saving{suffix}", (attack.paper_saving,), "%"
+            yield f"Executed MACs{suffix}", (attack.average_executed_macs,), "MACs"
+            yield f"Executed saving{suffix}", (attack.executed_saving,), "%"
+    yield "Average MFlops, clean", (result.clean.average_paper_mflops,), "MFlops (paper)"
+    yield "Computation Saving, clean", (result.clean.paper_saving,), "%"
+    yield "Executed MACs, clean", (result.clean.average_executed_macs,), "MACs"
+    yield "Executed saving, clean", (result.clean.executed_saving,), "%"
+
+
+def _exits(result):
+    yield "Accuracy of each exit, clean", result.clean.per_exit_accuracy, "%"
+    yield "Exit shares, clean", result.clean.exit_shares, "%"
+    for attack in result.attacks:
+        yield f"Exit shares ({_label(attack.name)})", attack.exit_shares, "%"
+
+
+def _label(name):
+    """ "branch_1" as the paper has it, "Branch 1"; "fgsm/branch_1" as "FGSM, Branch 1"."""
+    algorithm, _, form = name.rpartition("/")
+    label = FORM_LABELS.get(form, form.replace("_", " ").title())
+    return f"{algorithm.upper()}, {label}" if algorithm else label
+
+
+def _cells(result, reported):
+    """Header and rows as lists of strings, all of the same length."""
+    lines = [["", "measured", "reported", "unit"]]
+    for row in rows(result, reported):
+        show = FORMATS[row.unit].format
+        figure = "" if row.reported is None else show(row.reported)
+        lines.append([row.label, " / ".join(map(show, row.values)), figure, row.unit])
+    return lines if reported else [[label, measured, unit] for label, measured, _, unit in lines]
+
+
+def _title(result):
+    named = f"{result.name}: " if result.name else ""
+    data = f"{result.images:,} images" + (f" of {result.dataset}" if result.dataset else "")
+    search = ", ".join(f"{key} {value}" for key, value in result.attack.items())
+    return f"{named}{data}, exit rule {result.policy}" + (f"; attacks: {search}" if search else "")
+
+
+def _notes(result):
+    """What the rows mean where their names do not say it."""
+    notes = []
+    if result.attacks:
+        notes = [
+            f"ATA (Worst-Case) is the lowest of the {len(result.attacks)} accuracies under attack "
+            f"({_label(result.worst_case_attack)}).",
+            "Per-image worst case is the share of images called right clean and under every one of these attacks.",
+        ]
+    return [
+        *notes,
+        "Average MFlops and Computation Saving without further words are those under the max-average attack, in the "
+        "paper's accounting; executed MACs count all that runs. Savings are against the plain backbone.",
+        f"Exits in order: {', '.join(result.costs.exit_names)}.",
+    ]

@@ -86,7 +86,7 @@ def run_argument(function):
 
 
 def config_argument(function):
-    """`CONFIG`: a preset's name or a TOML file."""
+    """`CONFIG`: a preset's name, the folder of a run, or a TOML file; `read_config` reads it."""
     return click.argument("config", metavar="CONFIG")(function)
 
 
@@ -103,12 +103,18 @@ def read_config(text, settings=()):
     Raises:
       ConfigError: nothing of that name, or an override that cannot be applied.
     """
+    run = run_folder_of(text)
+    if run is None:
+        return Config.load(text).with_settings(settings)
+    if not (run / "config.toml").is_file():
+        raise ConfigError(f"{text!r} is a folder without config.toml, so not a run folder")
+    return Config.load(run / "config.toml").with_settings(settings)
+
+
+def run_folder_of(text):
+    """The folder that an argument names, or None: a preset goes before a folder of the same name."""
     path = Path(text)
-    if text not in preset_names() and path.is_dir():
-        if not (path / "config.toml").is_file():
-            raise ConfigError(f"{text!r} is a folder without config.toml, so not a run folder")
-        text = path / "config.toml"
-    return Config.load(text).with_settings(settings)
+    return path if text not in preset_names() and path.is_dir() else None
 
 
 def table(header, rows):

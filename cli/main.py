@@ -1,7 +1,6 @@
 """The group `rdi-tf`: finds commands, and is the one place where errors become one line and an exit code."""
 
 import importlib
-import os
 import sys
 
 import click
@@ -12,6 +11,8 @@ from rdi_tf.errors import RDIError, explain_missing_extra
 # Command name -> module that holds it as `command`; imported when asked for. None of them imports TensorFlow itself.
 COMMANDS = {
     "presets": "rdi_tf.cli.presets",
+    "costs": "rdi_tf.cli.costs",
+    "train": "rdi_tf.cli.train",
 }
 
 FAILED = 2
@@ -31,8 +32,6 @@ class Group(click.Group):
 
     def main(self, *args, **kwargs):
         """Run the command line and leave Python with its exit code."""
-        # TensorFlow's C++ side prints hardware notes on stderr unless this is set before it is imported.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         kwargs["standalone_mode"] = False
         try:
             with explain_missing_extra():

@@ -12,7 +12,11 @@ __version__ = "0.1.0.dev0"
 _MODULE_OF = {
     "Config": "rdi_tf.config",
     "RDIError": "rdi_tf.errors",
+    "RDINet": "rdi_tf.network",
+    "attach_exits": "rdi_tf.network",
+    "load": "rdi_tf.network",
     "preset_names": "rdi_tf.config",
+    "train": "rdi_tf.training",
 }
 
 __all__ = sorted(_MODULE_OF)

@@ -1,8 +1,11 @@
 """The group and what every command must do; commands run for real in the tests of what they call, and below."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 
 import click
 import pytest
@@ -10,6 +13,7 @@ from click.testing import CliRunner
 
 from rdi_tf.cli import common
 from rdi_tf.cli import main as cli
+from rdi_tf.cli.library import LEVEL, library
 from rdi_tf.config import Config, preset_names
 from rdi_tf.errors import ConfigError
 
@@ -150,6 +154,55 @@ def test_presets():
     assert [Config.from_dict(entry) for entry in listed] == [Config.load(name) for name in preset_names()]
     lines = run("presets").stdout.splitlines()
     assert [line.split()[0] for line in lines[1:]] == preset_names()
+
+
+def test_costs_as_a_shell_runs_it(tmp_path):
+    """The paper's SmallCNN; nothing on stderr, where TensorFlow would write its notes."""
+    (tmp_path / "mine.toml").write_text('[model]\nbackbone = "smallcnn"\nbranch = "paper"\n')
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "-m", "rdi_tf.cli", "costs", "mine.toml", "--json"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stderr) == (0, "")
+    document = json.loads(result.stdout)
+    assert [entry["executed_macs"] for entry in document["exits"]] == [1_015_440, 8_529_056, 11_135_152]
+    assert document["config"]["name"] == "mine"
+
+
+TINY_RUN = """
+data = {name = "digits"}
+model = {input_shape = [28, 28, 1], branch = "paper"}
+defence = {attack = {steps = 1}}
+evaluation = {steps = 1}
+training = {iterations = 2, batch_size = 8, decay_at = [1], validate_every = 1, validation_images = 16}
+"""
+
+
+def test_train_makes_a_run_and_resumes_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text(TINY_RUN)
+    result = run("train", "mine.toml", "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert (document["run"], document["model"]) == ("runs/mine", "runs/mine/model.keras")
+    assert document["best_validation"]["iteration"] in (1, 2)
+    assert "iteration 2: validation" in result.stderr
+    assert json.loads(run("train", "runs/mine", "--json", "--quiet").stdout) == document  # nothing left to do
+    other = run("train", "runs/mine", "--set", "training.seed=5")
+    assert_one_line_error(other, "runs/mine holds a run with another configuration.*")
+
+
+def test_notes_are_shown_when_an_import_fails(monkeypatch, capfd, tmp_path):
+    (tmp_path / "noisy_module.py").write_text("import os\nos.write(2, b'a note\\n')\nraise ImportError('broken')\n")
+    (tmp_path / "fine_module.py").write_text("import os\nos.write(2, b'another note\\n')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(LEVEL, "")  # so that it is put back afterwards
+    monkeypatch.delenv(LEVEL)
+    library("fine_module")
+    assert capfd.readouterr().err == ""
+    monkeypatch.delenv(LEVEL)
+    with pytest.raises(ImportError, match="broken"):
+        library("noisy_module")
+    assert capfd.readouterr().err == "a note\n"
 
 
 def test_readme_commands_exist(repository):

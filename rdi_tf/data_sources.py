@@ -7,7 +7,7 @@ decodes, resizes and batches it.
 import os
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +27,14 @@ class Source:
     Attributes:
       examples: `tf.data.Dataset` of (raw, label): whatever `decode` takes, and a scalar integer.
       decode: function raw -> image tensor (height, width, channels), uint8 in [0, 255] or float32 in [0, 1].
+      dtype: dtype of those images.
       size: number of examples.
       class_names: names of the classes, in label order.
     """
 
     examples: tf.data.Dataset
     decode: Callable
+    dtype: tf.DType
     size: int
     class_names: tuple[str, ...]
 
@@ -49,7 +51,7 @@ def keep(source, rule):
     """
     examples = source.examples.enumerate().filter(lambda index, _: rule(index)).map(lambda _, example: example)
     size = int(np.count_nonzero(rule(np.arange(source.size))))
-    return Source(examples, source.decode, size, source.class_names)
+    return replace(source, examples=examples, size=size)
 
 
 def open_source(name, part, data_dir=None, download=False):
@@ -91,7 +93,8 @@ def _digits():
     digits = load_digits()
     images = (digits.images[..., np.newaxis] / 16).astype(np.float32)
     examples = tf.data.Dataset.from_tensor_slices((images, digits.target.astype(np.int32)))
-    return Source(examples, lambda image: image, len(images), tuple(str(name) for name in digits.target_names))
+    class_names = tuple(str(name) for name in digits.target_names)
+    return Source(examples, lambda image: image, tf.float32, len(images), class_names)
 
 
 def _folder(root, part):
@@ -114,7 +117,7 @@ def _folder(root, part):
     files.sort(key=lambda file: (zlib.crc32(f"{class_names[file[1]]}/{file[0].name}".encode()), file))
     paths, labels = [str(path) for path, _ in files], np.array([label for _, label in files], np.int32)
     examples = tf.data.Dataset.from_tensor_slices((tf.constant(paths, tf.string), labels))
-    return Source(examples, _read_image, len(files), class_names)
+    return Source(examples, _read_image, tf.uint8, len(files), class_names)
 
 
 def _list_images(folder):
@@ -156,13 +159,8 @@ def _tfds(name, part, data_dir, download):
         decoders={image_key: tfds.decode.SkipDecoding()},
         read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
     ).map(lambda example: (example[image_key], example[label_key]))
-    features = builder.info.features
-    source = Source(
-        examples,
-        features[image_key].decode_example,
-        splits[split].num_examples,
-        tuple(features[label_key].names),
-    )
+    image, label = builder.info.features[image_key], builder.info.features[label_key]
+    source = Source(examples, image.decode_example, tf.uint8, splits[split].num_examples, tuple(label.names))
     return source if test_split else _split_off_test(source, part)
 
 
@@ -207,10 +205,12 @@ def _download(name, builder):
 def _tfds_keys(name, info):
     import tensorflow_datasets as tfds
 
-    keys = info.supervised_keys
-    if not keys or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
+    keys = info.supervised_keys or ("image", "label")  # sets that users write often leave the keys out
+    if len(keys) != 2 or not all(isinstance(key, str) and key in info.features for key in keys):
         raise DataError(f"data.name: TFDS set {name!r} has no (image, label) pairs")
     image, label = (info.features[key] for key in keys)
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
         raise DataError(f"data.name: TFDS set {name!r} is not for image classification: {image} and {label}")
+    if image.tf_dtype != tf.uint8:
+        raise DataError(f"data.name: TFDS set {name!r} has {image.tf_dtype.name} images, expected uint8")
     return keys

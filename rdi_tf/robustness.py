@@ -1,0 +1,139 @@
+"""Logits of a network on clean and adversarial images: compiled once for each form, resumable batch by batch."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from rdi_tf.attacks import craft
+from rdi_tf.runs import atomic_path
+
+
+class ExitAttacker:
+    """Attacks one network in batches of one fixed shape, so that each form is traced and compiled once.
+
+    `max_average` costs nothing beyond the single attacks: its candidates are theirs, and which one it takes follows
+    from their logits.
+    """
+
+    def __init__(self, net, attack, seed=0, batch_size=250):
+        """Prepare.
+
+        Args:
+          net: `rdi_tf.network.RDINet`; attacked in inference mode.
+          attack: `rdi_tf.config.AttackConfig`.
+          seed: from which random starts derive, folded with the number of the batch.
+          batch_size: images at a time; the last batch is padded to it.
+        """
+        self.net = net
+        self.attack = attack
+        self.seed = tf.constant([seed, 0], tf.int32)
+        self.batch_size = batch_size
+        self._losses = net.exit_losses()
+        self._compiled = {}
+        self._forward = tf.function(lambda images: net(images))
+
+    def clean_logits(self, images):
+        """Logits of all exits on images as they are.
+
+        Args:
+          images: float32 array (n, height, width, channels) in [0, 1].
+
+        Returns:
+          float32 array (n, exits, classes).
+        """
+        batches = [self._forward(self._pad(images[s]))[: s.stop - s.start].numpy() for s in self._slices(len(images))]
+        return np.concatenate(batches)
+
+    def logits(self, forms, images, labels, folder=None, progress=None):
+        """Logits of all exits on adversarial images of several forms.
+
+        Args:
+          forms: names from `rdi_tf.attacks.form_names`.
+          images: float32 array (n, height, width, channels) in [0, 1].
+          labels: int32 array (n,).
+          folder: where finished batches are kept, so that a killed evaluation goes on where it was; None to keep none.
+          progress: callable (form, images done, images) called after each batch, or None.
+
+        Returns:
+          Dictionary form -> float32 array (n, exits, classes), in the order of `forms`.
+        """
+        exit_names = self.net.exit_names
+        run = [form for form in forms if form != "max_average"]
+        if "max_average" in forms:
+            run = [*exit_names, *(form for form in run if form not in exit_names)]
+        found = {form: self._form_logits(form, images, labels, folder, progress) for form in run}
+        if "max_average" in forms:
+            found["max_average"] = strongest_logits(np.stack([found[name] for name in exit_names]), labels)
+        return {form: found[form] for form in forms}
+
+    def adversarial_images(self, form, images, labels):
+        """Adversarial images themselves; the same as those behind `logits`.
+
+        Args:
+          form: a name from `rdi_tf.attacks.form_names`.
+          images: float32 array (n, height, width, channels) in [0, 1].
+          labels: int32 array (n,).
+
+        Returns:
+          float32 array like `images`.
+        """
+        batches = []
+        for number, part in enumerate(self._slices(len(images))):
+            found = self._craft(form)(self._pad(images[part]), self._pad(labels[part]), self._batch_seed(number))
+            batches.append(found[: part.stop - part.start].numpy())
+        return np.concatenate(batches)
+
+    def _form_logits(self, form, images, labels, folder, progress):
+        batches = []
+        for number, part in enumerate(self._slices(len(images))):
+            kept = None if folder is None else Path(folder) / f"{form}-{number:05d}.npy"
+            if kept is not None and kept.is_file():
+                batches.append(np.load(kept))
+            else:
+                padded, padded_labels = self._pad(images[part]), self._pad(labels[part])
+                adversarial = self._craft(form)(padded, padded_labels, self._batch_seed(number))
+                batches.append(self._forward(adversarial)[: part.stop - part.start].numpy())
+                if kept is not None:
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    with atomic_path(kept) as temporary:
+                        np.save(temporary, batches[-1])
+            if progress is not None:
+                progress(form, part.stop, len(images))
+        return np.concatenate(batches)
+
+    def _craft(self, form):
+        if form not in self._compiled:
+
+            def run(images, labels, seed):
+                return craft(form, self._losses, images, labels, self.attack, seed)
+
+            self._compiled[form] = tf.function(run)
+        return self._compiled[form]
+
+    def _batch_seed(self, number):
+        return tf.random.experimental.stateless_fold_in(self.seed, number)
+
+    def _slices(self, count):
+        return [slice(start, min(start + self.batch_size, count)) for start in range(0, count, self.batch_size)]
+
+    def _pad(self, rows):
+        missing = self.batch_size - len(rows)
+        return tf.constant(np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows)
+
+
+def strongest_logits(candidates, labels):
+    """What max-average takes: for each image the single attack whose mean cross-entropy over the exits is largest.
+
+    Args:
+      candidates: float32 array (attacks, n, exits, classes).
+      labels: int32 array (n,).
+
+    Returns:
+      float32 array (n, exits, classes).
+    """
+    shifted = candidates - candidates.max(axis=-1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    true_class = np.broadcast_to(labels[None, :, None, None], (*candidates.shape[:-1], 1))
+    mean_losses = -np.take_along_axis(log_probabilities, true_class, axis=-1)[..., 0].mean(axis=-1)
+    return candidates[mean_losses.argmax(axis=0), np.arange(candidates.shape[1])]

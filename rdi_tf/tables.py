@@ -69,7 +69,7 @@ def to_text(result, reported=None):
 
 
 def to_csv(result, reported=None):
-    """The table as CSV, six decimals, one line for each number (column `exit` says of which exit); arguments as `rows`."""
+    """The table as CSV, six decimals, one line for each number (for each exit if there are many); arguments: `rows`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["row", "exit", "measured", "unit", "reported"])

@@ -1,0 +1,203 @@
+"""Configuration: TOML in and out, overrides, every refusal, and no TensorFlow."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from rdi_tf.config import AttackConfig, Config, DefenceConfig, ModelConfig, PolicyConfig, TrainingConfig, preset_names
+from rdi_tf.errors import ConfigError
+
+FULL = Config(
+    model=ModelConfig(backbone="resnet", input_shape=(32, 32, 3), exits=("a", "b"), depth=20),
+    defence=DefenceConfig("average", AttackConfig(epsilon=8 / 255, step_size=2 / 255, steps=10)),
+    training=TrainingConfig(exit_weights=(0.5, 1.0, 2.0), decay_at=(10, 20), ema_decay=0.999),
+    policy=PolicyConfig("margin", "shares", shares=(0.5, 0.25, 0.25)),
+    name='with "quotes" and é',
+    source="a test",
+)
+
+
+@pytest.mark.parametrize("config", [Config(), FULL], ids=["defaults", "full"])
+def test_round_trip_through_a_file(config, tmp_path):
+    path = tmp_path / "experiment.toml"
+    path.write_text(config.to_toml(), encoding="utf-8")
+    assert Config.load(path) == config
+    assert Config.from_dict(config.to_dict()) == config
+
+
+def test_a_file_without_a_name_takes_its_own(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[training]\nseed = 5\n")
+    config = Config.load(path)
+    assert (config.name, config.training.seed) == ("mine", 5)
+    assert config.model == ModelConfig()
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_load(name):
+    config = Config.load(name)
+    assert config.source
+    assert Config.from_dict(config.to_dict()) == config
+
+
+def test_load_refuses(tmp_path):
+    with pytest.raises(ConfigError, match="'nothing' is neither a preset"):
+        Config.load("nothing")
+    (tmp_path / "broken.toml").write_text("[model")
+    with pytest.raises(ConfigError, match="broken.toml is not a TOML file"):
+        Config.load(tmp_path / "broken.toml")
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="bytes.toml is not a TOML file"):
+        Config.load(tmp_path / "bytes.toml")
+
+
+@pytest.mark.parametrize(
+    ("setting", "read", "expected"),
+    [
+        ("training.seed=7", lambda config: config.training.seed, 7),
+        ("training.learning_rate = 1", lambda config: config.training.learning_rate, 1.0),
+        ("data.name=cifar10", lambda config: config.data.name, "cifar10"),
+        ('data.name="cifar10"', lambda config: config.data.name, "cifar10"),
+        ("data.name=folder=odd", lambda config: config.data.name, "folder=odd"),
+        ("defence.attack.steps=10", lambda config: config.defence.attack.steps, 10),
+        ("evaluation.random_start=false", lambda config: config.evaluation.random_start, False),
+        ("model.input_shape=[32, 32, 3]", lambda config: config.model.input_shape, (32, 32, 3)),
+        ("model.exits=[]", lambda config: config.model.exits, ()),
+        ('data.augmentation=["crop", "flip"]', lambda config: config.data.augmentation, ("crop", "flip")),
+        ("name=mine", lambda config: config.name, "mine"),
+    ],
+)
+def test_settings(setting, read, expected):
+    config = Config().with_settings([setting])
+    assert read(config) == expected and type(read(config)) is type(expected)
+
+
+def test_the_last_setting_wins_and_the_original_stays():
+    config = Config()
+    changed = config.with_settings(["training.seed=7", "training.seed=8", "training.schedule=cosine"])
+    assert (changed.training.seed, changed.training.schedule) == (8, "cosine")
+    assert config == Config()
+    assert dataclasses.replace(changed.training, seed=0, schedule="step") == config.training
+
+
+# One row for each refusal: the setting, and what the message has to name.
+REFUSED = [
+    ("training.seed", "expected section.key=value"),
+    ("training.sed=1", "training: unknown key 'sed'; expected one of .*seed"),
+    ("trainig.seed=1", "unknown key 'trainig'"),
+    ("training.seed.deep=1", "'seed' is a value, not a section"),
+    ("training=5", "training: expected a section, got 5"),
+    ("training.seed=1.5", "training.seed: expected int, got 1.5"),
+    ("training.seed=true", "training.seed: expected int, got True"),
+    ("training.learning_rate=fast", "training.learning_rate: expected float, got 'fast'"),
+    ("data.name=5", "data.name: expected str, got 5"),
+    ("evaluation.random_start=1", "evaluation.random_start: expected bool, got 1"),
+    ("model.input_shape=[28, 28]", "model.input_shape: expected a list of 3, got"),
+    ("model.input_shape=28", "model.input_shape: expected a list of 3, got 28"),
+    ('training.decay_at=[1, "2"]', "training.decay_at: expected int, got '2'"),
+    ("model.exits=block_2", "model.exits: expected a list, got 'block_2'"),
+    ("defence.name=none", "defence.name: expected one of standard, .*got 'none'"),
+    ("defence.attack.algorithm=cw", "defence.attack.algorithm: expected one of pgd"),
+    ("evaluation.algorithm=cw", "evaluation.algorithm: expected one of pgd"),
+    ("training.schedule=linear", "training.schedule: expected one of step"),
+    ("training.precision=float16", "training.precision: expected one of float32"),
+    ("policy.name=guess", "policy.name: expected one of entropy, .*got 'guess'"),
+    ("policy.calibration=guess", "policy.calibration: expected one of equal_share"),
+    ('data.augmentation=["crop", "blur"]', "data.augmentation: expected one of crop, .*got 'blur'"),
+    ("defence.attack.epsilon=-0.1", "defence.attack.epsilon: expected at least 0, got -0.1"),
+    ("defence.attack.epsilon=8", "defence.attack.epsilon: expected at most 1, got 8.0"),
+    ("defence.attack.step_size=-1", "defence.attack.step_size: expected at least 0"),
+    ("defence.attack.step_size=2", "defence.attack.step_size: expected at most 1"),
+    ("defence.attack.steps=0", "defence.attack.steps: expected at least 1, got 0"),
+    ("defence.attack.restarts=0", "defence.attack.restarts: expected at least 1"),
+    ("defence.warmup_iterations=-1", "defence.warmup_iterations: expected at least 0"),
+    ("evaluation.epsilon=-0.1", "evaluation.epsilon: expected at least 0"),
+    ("evaluation.epsilon=8", "evaluation.epsilon: expected at most 1"),
+    ("evaluation.step_size=-1", "evaluation.step_size: expected at least 0"),
+    ("evaluation.step_size=2", "evaluation.step_size: expected at most 1"),
+    ("evaluation.steps=0", "evaluation.steps: expected at least 1"),
+    ("evaluation.restarts=0", "evaluation.restarts: expected at least 1"),
+    ("evaluation.epsilon=nan", "evaluation.epsilon: expected a finite number, got nan"),
+    ("data.validation_every=1", "data.validation_every: expected at least 2"),
+    ("data.crop_padding=-1", "data.crop_padding: expected at least 0"),
+    ("model.num_classes=1", "model.num_classes: expected at least 2"),
+    ("model.input_shape=[0, 28, 1]", "model.input_shape: expected at least 1"),
+    ("model.dropout=1.0", "model.dropout: expected 0 <= value < 1, got 1.0"),
+    ("model.dropout=-0.1", "model.dropout: expected 0 <= value < 1"),
+    ("model.width_multiplier=0.0", "model.width_multiplier: expected more than 0"),
+    ("training.iterations=0", "training.iterations: expected at least 1"),
+    ("training.batch_size=0", "training.batch_size: expected at least 1"),
+    ("training.learning_rate=0.0", "training.learning_rate: expected more than 0, got 0.0"),
+    ("training.learning_rate=inf", "training.learning_rate: expected a finite number, got inf"),
+    ("training.decay_at=[-1]", "training.decay_at: expected at least 0"),
+    ("training.decay_at=[20, 10]", "training.decay_at: expected growing numbers"),
+    ("training.decay_factor=0.0", "training.decay_factor: expected more than 0"),
+    ("training.decay_factor=10", "training.decay_factor: expected at most 1"),
+    ("training.warmup_fraction=-0.1", "training.warmup_fraction: expected at least 0"),
+    ("training.warmup_fraction=1.1", "training.warmup_fraction: expected at most 1"),
+    ("training.momentum=1.0", "training.momentum: expected 0 <= value < 1"),
+    ("training.weight_decay=-1", "training.weight_decay: expected at least 0"),
+    ("training.exit_weights=[1, -1]", "training.exit_weights: expected at least 0, got -1.0"),
+    ("training.exit_weights=[0, 0]", "training.exit_weights: expected one above 0"),
+    ("training.exit_weights=[1, nan]", "training.exit_weights: expected a finite number"),
+    ("training.label_smoothing=1.0", "training.label_smoothing: expected 0 <= value < 1"),
+    ("training.ema_decay=1.0", "training.ema_decay: expected 0 <= value < 1"),
+    ("training.validate_every=0", "training.validate_every: expected at least 1"),
+    ("training.validation_images=0", "training.validation_images: expected at least 1"),
+    ("training.checkpoint_seconds=-1", "training.checkpoint_seconds: expected at least 0"),
+    ("training.seed=-1", "training.seed: expected at least 0"),
+    ("policy.shares=[1.5, -0.5]", "policy.shares: expected at least 0"),
+    ("policy.shares=[0.5, 0.4]", "policy.shares: expected a sum of 1, .*0.9"),
+    ("policy.calibration=shares", "policy.shares: expected one share for each exit"),
+    ("policy.budget=-1", "policy.budget: expected at least 0"),
+    ("policy.calibration=budget", "policy.budget: expected more than 0"),
+    ("policy.max_accuracy_loss=-0.1", "policy.max_accuracy_loss: expected at least 0"),
+    ("policy.max_accuracy_loss=1.1", "policy.max_accuracy_loss: expected at most 1"),
+]
+
+
+@pytest.mark.parametrize(("setting", "message"), REFUSED, ids=[setting for setting, _ in REFUSED])
+def test_refuses(setting, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        Config().with_settings([setting])
+    assert "\n" not in str(caught.value)
+
+
+def test_values_on_the_border_are_accepted():
+    Config().with_settings(
+        [
+            "evaluation.epsilon=0.0",
+            "training.warmup_fraction=1",
+            "training.exit_weights=[0, 1]",
+            "training.decay_at=[]",
+            "training.decay_factor=1.0",
+            "policy.shares=[0, 1]",
+            "policy.max_accuracy_loss=0",
+        ]
+    )
+
+
+def test_configurations_made_in_python_are_checked_too():
+    with pytest.raises(ConfigError, match="training.iterations"):
+        Config(training=TrainingConfig(iterations=0))
+    with pytest.raises(ConfigError, match="configuration: expected a section"):
+        Config.from_dict([])
+
+
+def test_a_device_can_import_these_without_tensorflow():
+    modules = "config, policies, thresholds, results, tables, provenance, runs"
+    code = f"import sys; from rdi_tf import {modules}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.split())
+    assert "rdi_tf" in imported
+    assert not imported & {
+        "tensorflow",
+        "tf_keras",
+        "keras",
+        "keras_cv",
+        "tensorflow_datasets",
+        "sklearn",
+        "matplotlib",
+    }

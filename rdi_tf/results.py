@@ -1,7 +1,7 @@
 """Results of an evaluation as data: computed from exit logits, kept as JSON, printed as a table. No TensorFlow.
 
 Accuracies, shares and savings are fractions (0 to 1) everywhere but in the printed tables, which show percent. Costs
-stand in two accountings side by side: executed multiply-adds, and the paper's MFlops (docs/design.md says how they
+stand in two accountings side by side: executed multiply-adds, and the paper's MFlops (`ExitCosts` says how they
 differ). Savings are against the plain backbone without branches, each in its own accounting.
 """
 

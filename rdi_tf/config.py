@@ -21,7 +21,7 @@ from rdi_tf.policies import POLICIES
 DEFENCES = ("standard", "main_branch", "average", "max_average")
 ALGORITHMS = ("pgd", "fgsm", "wrm")
 AUGMENTATIONS = ("crop", "flip", "mixup", "cutmix", "randaugment")
-PRECISIONS = ("float32", "bfloat16", "mixed_float16")
+PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("step", "one_cycle", "cosine")
 CALIBRATIONS = ("equal_share", "shares", "budget", "least_macs")
 
@@ -129,7 +129,7 @@ class TrainingConfig:
       precision: one of PRECISIONS.
       validate_every: iterations between validations.
       validation_images: validation images that are attacked at each validation.
-      checkpoint_every: iterations between resumable checkpoints.
+      checkpoint_seconds: seconds of work between resumable checkpoints, at most so much is lost.
       seed: everything random derives from it.
     """
 
@@ -148,7 +148,7 @@ class TrainingConfig:
     precision: str = "float32"
     validate_every: int = 500
     validation_images: int = 512
-    checkpoint_every: int = 100
+    checkpoint_seconds: float = 45.0
     seed: int = 0
 
 

@@ -60,7 +60,7 @@ def _at_least(config):
         "training.exit_weights": (min(config.training.exit_weights, default=0), 0),
         "training.validate_every": (config.training.validate_every, 1),
         "training.validation_images": (config.training.validation_images, 1),
-        "training.checkpoint_every": (config.training.checkpoint_every, 1),
+        "training.checkpoint_seconds": (config.training.checkpoint_seconds, 0),
         "training.seed": (config.training.seed, 0),
         "policy.shares": (min(config.policy.shares, default=0), 0),
         "policy.budget": (config.policy.budget, 0),

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from rdi_tf._keras import keras
+from rdi_tf.calibration import calibrate_run, load_run
 from rdi_tf.data import as_arrays, check_num_classes, load_dataset, training_batches
 from rdi_tf.errors import CheckpointError, RDIError
 from rdi_tf.network import build
@@ -34,7 +35,7 @@ def train(config, run_dir, data_dir=None, progress=True):
       progress: show a progress bar on standard error.
 
     Returns:
-      The `RunFolder`; its model.keras holds the most robust validated weights.
+      The `RunFolder`; its model.keras holds the most robust validated weights, calibrated by the run's own policy.
 
     Raises:
       CheckpointError: the folder holds another run, or a checkpoint that does not fit.
@@ -64,6 +65,8 @@ def train(config, run_dir, data_dir=None, progress=True):
         )
         with keeper:
             net.fit(batches, epochs=1, steps_per_epoch=config.training.iterations - start, verbose=0, callbacks=[keeper])
+    if load_run(run).thresholds is None:
+        calibrate_run(run.path, data_dir=data_dir)
     return run
 
 

@@ -1,0 +1,112 @@
+"""Calibration of a run: thresholds from its validation split, kept in its model file."""
+
+import dataclasses
+
+import numpy as np
+
+from rdi_tf.costs import network_costs
+from rdi_tf.data import as_arrays, load_dataset
+from rdi_tf.errors import CheckpointError
+from rdi_tf.network import load
+from rdi_tf.policies import decide, get_policy
+from rdi_tf.results import ExitCosts
+from rdi_tf.robustness import ExitAttacker
+from rdi_tf.runs import RunFolder, atomic_path
+from rdi_tf.thresholds import calibrate
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What a calibration found, on the images that it saw.
+
+    Attributes:
+      policy: the `PolicyConfig` that was followed.
+      thresholds: one for each exit but the last.
+      images: number of images, adversarial ones included.
+      accuracy: accuracy through the policy, a fraction.
+      exit_shares: share of the images that leave at each exit.
+      average_executed_macs: executed multiply-adds per image.
+    """
+
+    policy: object
+    thresholds: tuple[float, ...]
+    images: int
+    accuracy: float
+    exit_shares: tuple[float, ...]
+    average_executed_macs: float
+
+    def to_dict(self):
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+def exit_costs(net):
+    """Costs of each exit of an `RDINet`, as results keep them."""
+    costs = network_costs(net.network)
+    return ExitCosts(
+        exit_names=tuple(net.exit_names),
+        executed_macs=tuple(float(cost.executed_macs) for cost in costs.exits),
+        paper_mflops=tuple(cost.paper_mflops for cost in costs.exits),
+        backbone_executed_macs=float(costs.backbone.executed_macs),
+        backbone_paper_mflops=costs.backbone.paper_mflops,
+    )
+
+
+def calibrate_run(run_dir, policy=None, data_dir=None, limit=None, progress=None):
+    """Choose the thresholds of a run's network on its validation split and store them in its model file.
+
+    Args:
+      run_dir: a run folder with a model.
+      policy: `PolicyConfig`; None for the run's own. With `adversarial`, the images are joined by their max-average
+        adversarial versions under the run's evaluation attack.
+      data_dir: TFDS directory; None for TFDS_DATA_DIR or TFDS's default.
+      limit: use the first so many validation images; None for all.
+      progress: callable (form, images done, images), or None.
+
+    Returns:
+      The `Calibration`.
+
+    Raises:
+      CheckpointError: no run, or no model in it.
+      ConfigError: a policy that cannot be followed.
+      DataError: the data set cannot be had.
+    """
+    run = RunFolder.open(run_dir)
+    net = load_run(run)
+    config = net.config if policy is None else dataclasses.replace(net.config, policy=policy)
+    images, labels = as_arrays(load_dataset(config.data, "validation", config.model.input_shape, data_dir), limit)
+    attacker = ExitAttacker(net, config.evaluation, config.training.seed)
+    logits = attacker.clean_logits(images)
+    if config.policy.adversarial:
+        attacked = attacker.logits(["max_average"], images, labels, progress=progress)["max_average"]
+        logits, labels = np.concatenate([logits, attacked]), np.concatenate([labels, labels])
+    found = _calibration(config.policy, logits, labels, exit_costs(net).executed_macs)
+    net.config, net.thresholds = config, found.thresholds
+    with atomic_path(run.model_file) as temporary:
+        net.save(temporary)
+    return found
+
+
+def load_run(run):
+    """The network of a `RunFolder`; without one raises `CheckpointError`."""
+    if not run.model_file.is_file():
+        raise CheckpointError(f"{run.path} has no model.keras yet: train until the first validation")
+    net = load(run.model_file)
+    if net.config is None:
+        raise CheckpointError(f"{run.model_file}: holds no configuration")
+    return net
+
+
+def _calibration(policy_config, logits, labels, executed_macs):
+    policy = get_policy(policy_config.name)
+    thresholds = calibrate(policy_config, logits, labels, executed_macs)
+    decision = decide(policy, logits, thresholds)
+    shares = np.bincount(decision.exits, minlength=logits.shape[1]) / len(labels)
+    return Calibration(
+        policy=policy_config,
+        thresholds=thresholds,
+        images=len(labels),
+        accuracy=float((decision.predictions == labels).mean()),
+        exit_shares=tuple(shares.tolist()),
+        average_executed_macs=float(shares @ np.array(executed_macs)),
+    )

@@ -1,4 +1,4 @@
-"""Evaluation of a run on the test split: the paper's table, the strict figures beside it, files under RUN/evaluation."""
+"""Evaluation of a run on the test split: the paper's table and the strict figures beside it, kept in RUN/evaluation."""
 
 import dataclasses
 import hashlib

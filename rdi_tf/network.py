@@ -165,7 +165,7 @@ class RDINet(keras.Model):
         return tf.stop_gradient(found)
 
     def train_step(self, data):
-        """One step on `sum_k w_k * (CE_k(clean) + CE_k(adversarial)) / 2` (paper, equation 4); L2 decay in the gradient."""
+        """One step on `sum_k w_k * (CE_k(clean) + CE_k(adversarial)) / 2` (paper, section 3.3), L2 decay added."""
         images, labels = data
         if labels.dtype.is_integer:
             labels = tf.one_hot(labels, self.num_classes)

@@ -64,7 +64,8 @@ def train(config, run_dir, data_dir=None, progress=True):
             config.data, config.training, config.model.input_shape, config.model.num_classes, start, data_dir
         )
         with keeper:
-            net.fit(batches, epochs=1, steps_per_epoch=config.training.iterations - start, verbose=0, callbacks=[keeper])
+            steps = config.training.iterations - start
+            net.fit(batches, epochs=1, steps_per_epoch=steps, verbose=0, callbacks=[keeper])
     if load_run(run).thresholds is None:
         calibrate_run(run.path, data_dir=data_dir)
     return run

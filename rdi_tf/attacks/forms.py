@@ -1,9 +1,11 @@
-"""What an attack on many exits maximises: its form. Source: paper, section 3.2 (single, average, max-average), appendix D.
+"""What an attack on many exits maximises: its form.
 
 - `branch_k`, `main`: the loss of that exit (single attack);
 - `average`: the mean of all exits' losses;
 - `max_average`: all single attacks are run and, image by image, the candidate with the largest mean loss is taken;
 - `random`: the exits' losses weighted by uniform random numbers, normalised and drawn once per batch.
+
+Source: paper, section 3.2 (single, average, max-average) and appendix D (random).
 """
 
 from collections.abc import Callable

@@ -1,10 +1,10 @@
 """Giving early exits to any functional classifier, and finding places for them."""
 
 from rdi_tf._keras import keras
-from rdi_tf.costs import layer_macs
 from rdi_tf.errors import ConfigError
 from rdi_tf.models.branches import BRANCHES
 from rdi_tf.models.graph import cut_nodes, cut_points, flatten, node_tensors, ordered_nodes, require_graph, why_no_cut
+from rdi_tf.models.macs import layer_macs
 
 
 def attach_branches(backbone, at, branch="light", num_classes=None, *, backbone_name=None, dropout=0.5):

@@ -80,8 +80,11 @@ def light_branch(features, num_classes, exit_index, backbone, prefix, dropout):
     depthwise kernels widen the view at a ninth to a hundredth of a full convolution's price. Late maps (up to 4x4)
     are deep enough for pool and dense alone, as in the paper.
 
-    SmallCNN is so cheap itself that its branches must do with less: a pool, one such step without batch norm (as the
-    backbone), and a dense layer on the flattened map, since strokes of digits are told apart by where they are.
+    SmallCNN is so cheap itself that its branches must do with less, and keeps its own form (strokes of digits are told
+    apart by where they are, so the map is flattened, not pooled; no batch norm, as the backbone). The paper's three
+    dense layers have no activations between them, so at inference they are one linear map: here it is one dense
+    layer, which can represent all that they can. Branch 2 is the paper's otherwise; in branch 1 a pool, a strided
+    depthwise 5x5 and a pointwise convolution to 64 channels with ReLU stand for the full convolution.
 
     Raises:
       ConfigError: features that are neither a map of known size nor a vector.
@@ -105,11 +108,10 @@ def light_branch(features, num_classes, exit_index, backbone, prefix, dropout):
 
 def _light_smallcnn(features, num_classes, prefix):
     x = keras.layers.MaxPooling2D(2, name=f"{prefix}_pool")(features)
-    size = 5 if min(x.shape[1:3]) > 8 else 3
-    x = depthwise(x, size, f"{prefix}_depthwise", strides=2)
-    x = convolution(x, 32, 1, f"{prefix}_pointwise", use_bias=True)
-    x = keras.layers.Flatten(name=f"{prefix}_flatten")(relu(x, f"{prefix}_relu"))
-    return dense(x, num_classes, f"{prefix}_logits")
+    if features.shape[-1] == 32:
+        x = depthwise(x, 5, f"{prefix}_depthwise", strides=2)
+        x = relu(convolution(x, 64, 1, f"{prefix}_pointwise", use_bias=True), f"{prefix}_relu")
+    return dense(keras.layers.Flatten(name=f"{prefix}_flatten")(x), num_classes, f"{prefix}_logits")
 
 
 def _pool_and_classify(features, num_classes, prefix):

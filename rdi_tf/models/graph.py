@@ -117,8 +117,7 @@ def _replay(nodes, known, training=None):
     """Call the layers of `nodes` again on the tensors of `known` (by id of the old tensor), and add the new ones."""
     for node in nodes:
         arguments, keywords = tf.nest.map_structure(
-            lambda value: known.get(id(value), value) if keras.backend.is_keras_tensor(value) else value,
-            (node.call_args, node.call_kwargs),
+            lambda value: known.get(id(value), value), (node.call_args, node.call_kwargs)
         )
         if training is not None and "training" in inspect.signature(node.layer.call).parameters:
             keywords = {**keywords, "training": training}
@@ -248,6 +247,8 @@ def _attach_tensors(network):
     points, earlier, taken = [], -1, set()
     for name, logits in zip(network.output_names, branches, strict=False):
         own = [node for node in ordered_nodes([logits]) if id(node) not in trunk]
+        if taken & {id(node) for node in own}:
+            raise ConfigError(f"network: exit {name!r} depends on the branch of another exit")
         entries = {id(t): t for node in own for t in node.keras_inputs if id(t.node) in trunk}
         if len(entries) != 1:
             raise ConfigError(f"network: exit {name!r} leaves the trunk at {len(entries)} places, expected one")
@@ -255,8 +256,6 @@ def _attach_tensors(network):
         layer = tensor.node.layer.name
         if id(tensor.node) not in cuts:
             raise ConfigError(f"network: exit {name!r} leaves after {layer!r}: {why_no_cut(network, layer)}")
-        if taken & {id(node) for node in own}:
-            raise ConfigError(f"network: exit {name!r} depends on the branch of another exit")
         if cuts.index(id(tensor.node)) <= earlier:
             raise ConfigError(f"network: exit {name!r} leaves after {layer!r}, not behind the exit before it")
         earlier = cuts.index(id(tensor.node))

@@ -87,6 +87,8 @@ def load_dataset(config, split, input_shape, data_dir=None, limit=None, download
     Raises:
       DataError: an unknown split, or a data set that is missing or does not hold images with class labels.
     """
+    if input_shape[-1] not in (1, 3):
+        raise DataError(f"input_shape: expected 1 or 3 channels, got {input_shape[-1]}")
     if split not in SPLITS:
         raise DataError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
     if limit is not None and limit < 1:
@@ -178,11 +180,13 @@ def _memory_stream(dataset, training, start_iteration):
 
 def _file_stream(dataset, training, start_iteration):
     """Batches of images decoded as they are needed; what lies before the first batch is skipped undecoded."""
+    seed = _stream_seed(training.seed, _ORDER)
     epoch, offset = divmod(start_iteration * training.batch_size, dataset.size)
 
     def one_epoch(epoch):
-        seed = tf.random.fold_in(_stream_seed(training.seed, _ORDER), epoch)[0]
-        return dataset.raw.shuffle(min(dataset.size, SHUFFLE_BUFFER), seed, reshuffle_each_iteration=False)
+        epoch_seed = tf.random.fold_in(seed, epoch)  # its first element is the same for all epochs, so draw from it
+        number = tf.random.stateless_uniform((), epoch_seed, None, None, tf.int64)
+        return dataset.raw.shuffle(min(dataset.size, SHUFFLE_BUFFER), number, reshuffle_each_iteration=False)
 
     stream = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max).flat_map(one_epoch).skip(offset)
     decoded = stream.map(lambda raw, label: (dataset.decode(raw), label), tf.data.AUTOTUNE)
@@ -200,8 +204,11 @@ def _read(dataset, count):
         # Some times faster than a map over single examples, whose overhead outweighs decoding a small image.
         return tf.map_fn(dataset.decode, raw, fn_output_signature=dataset.dtype), labels
 
-    batches = dataset.raw.take(count).batch(READ_BATCH).map(decode_batch, tf.data.AUTOTUNE).as_numpy_iterator()
-    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    batches = dataset.raw.take(count).batch(READ_BATCH).map(decode_batch, tf.data.AUTOTUNE)
+    try:
+        images, labels = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))
+    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+        raise DataError(f"data.name: cannot decode an image or record: {error.message.splitlines()[0]}") from error
     if len(labels) != count:
         raise DataError(f"data.name: expected {count} examples, could read {len(labels)}")
     return images, labels
@@ -228,6 +235,4 @@ def _with_channels(image, channels):
     has_colour = tf.shape(image)[-1] >= 3
     if channels == 1:
         return tf.cond(has_colour, lambda: tf.image.rgb_to_grayscale(image[..., :3]), lambda: image[..., :1])
-    if channels == 3:
-        return tf.cond(has_colour, lambda: image[..., :3], lambda: tf.repeat(image[..., :1], 3, axis=-1))
-    raise DataError(f"input_shape: expected 1 or 3 channels, got {channels}")
+    return tf.cond(has_colour, lambda: image[..., :3], lambda: tf.repeat(image[..., :1], 3, axis=-1))

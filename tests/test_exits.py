@@ -67,7 +67,7 @@ def test_cut_points_of_a_graph_with_two_bypasses():
 
 def test_cut_points_agree_with_the_definition():
     """A layer is a cut point if and only if the input no longer reaches the output once it is taken out."""
-    model = build_backbone(ModelConfig(backbone="mobilenetv2", input_shape=(32, 32, 3)))
+    model = build_backbone(ModelConfig(backbone="resnet", input_shape=(32, 32, 3), depth=14))
     nodes = ordered_nodes(model.outputs)
     successors = {id(node): [n for n in nodes if any(t.node is node for t in n.keras_inputs)] for node in nodes}
 
@@ -84,7 +84,7 @@ def test_cut_points_agree_with_the_definition():
 
     expected = [node.layer.name for node in nodes[1:-1] if not reaches_output(node)]
     assert names(cut_points(model)) == expected
-    assert "block4_out" in expected and "block3_expand" not in expected
+    assert "group2_block2_out" in expected and "group2_block2_conv1" not in expected
 
 
 def test_ancestors_are_what_an_output_needs():
@@ -214,7 +214,7 @@ def test_a_design_can_be_a_function():
 
 
 def test_suggested_exits_share_the_work():
-    model = build_backbone(ModelConfig(backbone="resnet", input_shape=(32, 32, 3)))
+    model = build_backbone(ModelConfig(backbone="resnet", input_shape=(32, 32, 3), depth=20))
     suggested = suggest_exits(model, 3)
     total = network_costs(model).backbone.executed_macs
     block = 2 * 32 * 32 * 9 * 16 * 16
@@ -237,8 +237,6 @@ NETWORKS = [
     ("smallcnn", (28, 28, 1), "paper"),
     ("smallcnn", (28, 28, 1), "light"),
     ("resnet", (32, 32, 3), "paper"),
-    ("resnet", (32, 32, 3), "light"),
-    ("mobilenetv2", (32, 32, 3), "paper"),
     ("mobilenetv2", (32, 32, 3), "light"),
 ]
 

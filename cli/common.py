@@ -11,6 +11,7 @@ import click
 
 from rdi_tf.config import Config, preset_names
 from rdi_tf.errors import ConfigError
+from rdi_tf.runs import RunFolder
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,42 @@ def run_folder_of(text):
     """The folder that an argument names, or None: a preset goes before a folder of the same name."""
     path = Path(text)
     return path if text not in preset_names() and path.is_dir() else None
+
+
+def section_of_run(run, section, settings):
+    """One section of a run's configuration, with overrides that may touch nothing else.
+
+    Args:
+      run: the run's folder.
+      section: "policy", "evaluation", …
+      settings: overrides `section.key=value`.
+
+    Returns:
+      The section's dataclass.
+
+    Raises:
+      CheckpointError: no run folder.
+      ConfigError: an override of another section, or one that cannot be applied.
+    """
+    for setting in settings:
+        if not setting.strip().startswith(f"{section}."):
+            raise ConfigError(f"--set {setting!r}: expected {section}.KEY=VALUE, all else is as the run was trained")
+    return getattr(RunFolder.open(run).config.with_settings(settings), section)
+
+
+def command_line():
+    """The command line that is running, for the record of a result."""
+    return click.get_current_context().obj
+
+
+def attack_progress(form, done, images):
+    """Show on stderr how many images an attack has done: a line that moves on a terminal, else one when it is done."""
+    if sys.stderr.isatty() or done == images:
+        click.echo(
+            f"\r{form}: {done} of {images} images" if sys.stderr.isatty() else f"{form}: {images} images",
+            err=True,
+            nl=done == images,
+        )
 
 
 def table(header, rows):

@@ -1,6 +1,7 @@
 """The group `rdi-tf`: finds commands, and is the one place where errors become one line and an exit code."""
 
 import importlib
+import shlex
 import sys
 
 import click
@@ -10,9 +11,12 @@ from rdi_tf.errors import RDIError, explain_missing_extra
 
 # Command name -> module that holds it as `command`; imported when asked for. None of them imports TensorFlow itself.
 COMMANDS = {
+    "quickstart": "rdi_tf.cli.quickstart",
     "presets": "rdi_tf.cli.presets",
     "costs": "rdi_tf.cli.costs",
     "train": "rdi_tf.cli.train",
+    "calibrate": "rdi_tf.cli.calibrate",
+    "evaluate": "rdi_tf.cli.evaluate",
 }
 
 FAILED = 2
@@ -30,12 +34,14 @@ class Group(click.Group):
         """The command of that name, or None."""
         return importlib.import_module(COMMANDS[name]).command if name in COMMANDS else None
 
-    def main(self, *args, **kwargs):
+    def main(self, args=None, **kwargs):
         """Run the command line and leave Python with its exit code."""
+        args = sys.argv[1:] if args is None else list(args)
         kwargs["standalone_mode"] = False
+        kwargs["obj"] = shlex.join(["rdi-tf", *args])  # results keep the command line that made them
         try:
             with explain_missing_extra():
-                code = super().main(*args, **kwargs)
+                code = super().main(args, **kwargs)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(FAILED)

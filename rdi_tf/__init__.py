@@ -14,6 +14,8 @@ _MODULE_OF = {
     "RDIError": "rdi_tf.errors",
     "RDINet": "rdi_tf.network",
     "attach_exits": "rdi_tf.network",
+    "calibrate_run": "rdi_tf.calibration",
+    "evaluate": "rdi_tf.evaluation",
     "load": "rdi_tf.network",
     "preset_names": "rdi_tf.config",
     "train": "rdi_tf.training",

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -168,27 +169,88 @@ def test_costs_as_a_shell_runs_it(tmp_path):
     assert document["config"]["name"] == "mine"
 
 
-TINY_RUN = """
-data = {name = "digits"}
-model = {input_shape = [28, 28, 1], branch = "paper"}
-defence = {attack = {steps = 1}}
-evaluation = {steps = 1}
-training = {iterations = 2, batch_size = 8, decay_at = [1], validate_every = 1, validation_images = 16}
-"""
+TINY = {
+    "data.name": "digits",
+    "model.branch": "paper",
+    "model.input_shape": [28, 28, 1],
+    "defence.attack.steps": 1,
+    "defence.warmup_iterations": 0,
+    "evaluation.steps": 1,
+    "training.iterations": 2,
+    "training.batch_size": 8,
+    "training.decay_at": [1],
+    "training.validate_every": 1,
+    "training.validation_images": 16,
+}
 
 
-def test_train_makes_a_run_and_resumes_it(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.toml").write_text(TINY_RUN)
-    result = run("train", "mine.toml", "--json")
-    assert result.exit_code == 0, result.stderr
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(run folder, result of `rdi-tf train`) of a network that was trained for two iterations on the digits."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "mine.toml").write_text(Config().with_settings(f"{key}={TINY[key]}" for key in TINY).to_toml())
+    result = run("train", str(folder / "mine.toml"), "--run-dir", str(folder / "run"), "--json")
+    assert result.exit_code == 0, result.output
+    return folder / "run", result
+
+
+def test_train_makes_a_run_and_resumes_it(trained):
+    folder, result = trained
     document = json.loads(result.stdout)
-    assert (document["run"], document["model"]) == ("runs/mine", "runs/mine/model.keras")
+    assert (document["run"], document["model"]) == (str(folder), str(folder / "model.keras"))
     assert document["best_validation"]["iteration"] in (1, 2)
     assert "iteration 2: validation" in result.stderr
-    assert json.loads(run("train", "runs/mine", "--json", "--quiet").stdout) == document  # nothing left to do
-    other = run("train", "runs/mine", "--set", "training.seed=5")
-    assert_one_line_error(other, "runs/mine holds a run with another configuration.*")
+    assert json.loads(run("train", str(folder), "--json", "--quiet").stdout) == document  # nothing left to do
+    other = run("train", str(folder), "--set", "training.seed=5")
+    assert_one_line_error(other, ".* holds a run with another configuration.*")
+
+
+def test_train_names_the_run_after_the_configuration(tmp_path, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def train(config, run_dir, data_dir, progress):
+        raise Stop(run_dir)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rdi_tf.training.train", train)
+    assert run("train", "mnist-smallcnn").exception.args == (Path("runs/mnist-smallcnn"),)
+
+
+def test_calibrate_then_evaluate(trained):
+    folder, _ = trained
+    settings = ["--set", "policy.calibration=shares", "--set", "policy.shares=[1, 0, 0]"]
+    found = json.loads(run("calibrate", str(folder), *settings, "--json").stdout)
+    assert found["exit_shares"] == [1, 0, 0]
+    arguments = ["evaluate", str(folder), "--attacks", "main,average", "--limit", "8", "--set", "evaluation.epsilon=0"]
+    result = run(*arguments, "--json")
+    document = json.loads(result.stdout)
+    assert {attack["name"] for attack in document["attacks"]} == {"main", "average"}
+    assert document["attack"]["epsilon"] == 0
+    assert document["per_image_worst_case"] == document["clean"]["accuracy"]  # without a ball, attacks change nothing
+    assert document["provenance"]["command"].startswith("rdi-tf evaluate run --attacks main,average")
+    assert list((folder / "evaluation").glob("*.json"))
+    assert result.stderr.splitlines()[-2:] == ["main: 8 images", "average: 8 images"]
+    assert "ATA (Main Branch)" in run(*arguments, "--quiet").stdout
+
+
+@pytest.mark.parametrize("name", ["calibrate", "evaluate"])
+def test_settings_of_other_sections_are_refused(trained, name):
+    folder, _ = trained
+    result = run(name, str(folder), "--set", "training.seed=1")
+    assert_one_line_error(result, "--set 'training.seed=1': expected (policy|evaluation).KEY=VALUE, .*")
+    assert_one_line_error(run(name, str(folder.parent)), ".* is not a run folder: it has no config.toml")
+
+
+@pytest.mark.slow
+def test_quickstart(tmp_path):
+    settings = [f"--set={key}={TINY[key]}" for key in TINY]
+    result = run("quickstart", "--run-dir", str(tmp_path / "run"), *settings, "--json", "--quiet")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert len(document["calibration"]["thresholds"]) == 2
+    assert len(document["evaluation"]["attacks"]) == 5
+    assert (tmp_path / "run" / "model.keras").is_file()
 
 
 def test_notes_are_shown_when_an_import_fails(monkeypatch, capfd, tmp_path):

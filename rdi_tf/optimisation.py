@@ -75,7 +75,7 @@ class WeightAverage(tf.Module):
         self._averages = [tf.Variable(weight, trainable=False) for weight in self._weights]
         self._decay = decay
 
-    @tf.function
+    @tf.function(autograph=False)
     def update(self, iteration):
         """Take the present weights in; `iteration` is an int64 scalar tensor, the number of updates before."""
         number = tf.cast(iteration, tf.float32)

@@ -31,7 +31,7 @@ class ExitAttacker:
         self.batch_size = batch_size
         self._losses = net.exit_losses()
         self._compiled = {}
-        self._forward = tf.function(lambda images: net(images))
+        self._forward = tf.function(lambda images: net(images), autograph=False)
 
     def clean_logits(self, images):
         """Logits of all exits on images as they are.
@@ -108,7 +108,7 @@ class ExitAttacker:
             def run(images, labels, seed):
                 return craft(form, self._losses, images, labels, self.attack, seed)
 
-            self._compiled[form] = tf.function(run)
+            self._compiled[form] = tf.function(run, autograph=False)
         return self._compiled[form]
 
     def _batch_seed(self, number):

@@ -15,6 +15,7 @@ COMMANDS = {
     "presets": "rdi_tf.cli.presets",
     "costs": "rdi_tf.cli.costs",
     "train": "rdi_tf.cli.train",
+    "import-weights": "rdi_tf.cli.import_weights",
     "calibrate": "rdi_tf.cli.calibrate",
     "evaluate": "rdi_tf.cli.evaluate",
 }

@@ -43,7 +43,9 @@ class WarmupThenDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def learning_rate_schedule(training):
-    """The learning-rate schedule of a `TrainingConfig`, a tf_keras LearningRateSchedule."""
+    """The learning rate of a `TrainingConfig`: a tf_keras LearningRateSchedule, or a number if it never changes."""
+    if training.schedule == "step" and not training.decay_at:
+        return training.learning_rate
     if training.schedule == "step":
         rates = [training.learning_rate * training.decay_factor**k for k in range(len(training.decay_at) + 1)]
         # Keras keeps the old rate at the boundary itself; the paper's schedule changes there.

@@ -16,6 +16,7 @@ from rdi_tf.errors import CheckpointError, RDIError
 from rdi_tf.network import build
 from rdi_tf.optimisation import WeightAverage, sgd
 from rdi_tf.policies import POLICIES, decide
+from rdi_tf.precision import precision
 from rdi_tf.robustness import ExitAttacker
 from rdi_tf.runs import RunFolder, atomic_path, write_atomic
 from rdi_tf.thresholds import equal_share
@@ -42,7 +43,6 @@ def train(config, run_dir, data_dir=None, progress=True):
       DataError: the data set cannot be had.
       TrainingError: the loss is no longer a number.
     """
-    use_precision(config.training.precision)
     keras.utils.set_random_seed(config.training.seed)
     net = build(config)
     net.compile(
@@ -63,22 +63,12 @@ def train(config, run_dir, data_dir=None, progress=True):
         batches = training_batches(
             config.data, config.training, config.model.input_shape, config.model.num_classes, start, data_dir
         )
-        with keeper:
+        with keeper, precision(config.training.precision):
             steps = config.training.iterations - start
             net.fit(batches, epochs=1, steps_per_epoch=steps, verbose=0, callbacks=[keeper])
     if load_run(run).thresholds is None:
         calibrate_run(run.path, data_dir=data_dir)
     return run
-
-
-def use_precision(precision):
-    """Choose the arithmetic of everything traced from now on in this process.
-
-    Args:
-      precision: "float32", or "bfloat16" for oneDNN's rewrite of convolutions and matrix products, which needs a
-        processor with AVX512-BF16 or AMX to be fast; weights, sums and losses stay float32.
-    """
-    tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": precision == "bfloat16"})
 
 
 class RunKeeper(keras.callbacks.Callback):

@@ -19,7 +19,9 @@ from rdi_tf.errors import ConfigError
 from rdi_tf.policies import POLICIES
 
 DEFENCES = ("standard", "main_branch", "average", "max_average")
-ALGORITHMS = ("pgd", "fgsm", "wrm")
+ALGORITHMS = ("pgd", "fgsm", "wrm", "apgd", "square")
+NORMS = ("linf", "l2")
+LOSSES = ("cross_entropy", "margin", "dlr", "dlr_targeted")
 AUGMENTATIONS = ("crop", "flip", "mixup", "cutmix", "randaugment")
 PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("step", "one_cycle", "cosine")
@@ -76,11 +78,16 @@ class AttackConfig:
 
     Attributes:
       algorithm: one of ALGORITHMS.
-      epsilon: radius of the L-infinity ball, in units of the pixel range [0, 1].
-      step_size: length of one step (PGD; ignored by FGSM, which takes one step of epsilon, and by WRM).
-      steps: number of steps (1 for FGSM).
-      random_start: start PGD at a uniform point of the ball.
+      epsilon: radius of the ball, in units of the pixel range [0, 1]; above 1 only for the L2 norm.
+      step_size: length of one step (PGD; FGSM takes one step of epsilon, the others choose their own lengths).
+      steps: number of steps (1 for FGSM); queries of the black-box attack "square".
+      random_start: start PGD and APGD at a random point of the ball.
       restarts: independent runs; for each image the strongest is kept.
+      norm: the ball's norm, one of NORMS. WRM has a penalty instead of a ball and Square is implemented for L-infinity
+        alone: both accept "linf" only.
+      loss: what each exit's attack maximises, one of LOSSES.
+      target_classes: classes that "dlr_targeted" aims at in turn, those that the clean image resembles most.
+      square_fraction: share of the image that Square's first squares cover.
     """
 
     algorithm: str = "pgd"
@@ -89,6 +96,10 @@ class AttackConfig:
     steps: int = 40
     random_start: bool = True
     restarts: int = 1
+    norm: str = "linf"
+    loss: str = "cross_entropy"
+    target_classes: int = 9
+    square_fraction: float = 0.8
 
 
 @dataclass(frozen=True)
@@ -319,8 +330,8 @@ def _check(config):
     """Refuse values that no run could use, naming the key, what was expected and what came."""
     choices = [
         ("defence.name", config.defence.name, DEFENCES),
-        ("defence.attack.algorithm", config.defence.attack.algorithm, ALGORITHMS),
-        ("evaluation.algorithm", config.evaluation.algorithm, ALGORITHMS),
+        *_attack_choices("defence.attack", config.defence.attack),
+        *_attack_choices("evaluation", config.evaluation),
         ("training.schedule", config.training.schedule, SCHEDULES),
         ("training.precision", config.training.precision, PRECISIONS),
         ("policy.name", config.policy.name, tuple(POLICIES)),
@@ -331,3 +342,12 @@ def _check(config):
         if value not in allowed:
             raise ConfigError(f"{key}: expected one of {', '.join(allowed)}, got {value!r}")
     check_numbers(config)
+
+
+def _attack_choices(path, attack):
+    norms = NORMS if attack.algorithm in ("pgd", "fgsm", "apgd") else ("linf",)
+    return [
+        (f"{path}.algorithm", attack.algorithm, ALGORITHMS),
+        (f"{path}.norm", attack.norm, norms),
+        (f"{path}.loss", attack.loss, LOSSES),
+    ]

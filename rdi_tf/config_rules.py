@@ -41,12 +41,13 @@ def _check_finite(value, path):
 
 
 def _at_least(config):
-    attacks = {"defence.attack": config.defence.attack, "evaluation": config.evaluation}
+    attacks = _attacks(config)
     return {
         **{f"{path}.epsilon": (attack.epsilon, 0) for path, attack in attacks.items()},
         **{f"{path}.step_size": (attack.step_size, 0) for path, attack in attacks.items()},
         **{f"{path}.steps": (attack.steps, 1) for path, attack in attacks.items()},
         **{f"{path}.restarts": (attack.restarts, 1) for path, attack in attacks.items()},
+        **{f"{path}.target_classes": (attack.target_classes, 1) for path, attack in attacks.items()},
         "defence.warmup_iterations": (config.defence.warmup_iterations, 0),
         "data.validation_every": (config.data.validation_every, 2),
         "data.crop_padding": (config.data.crop_padding, 0),
@@ -68,8 +69,13 @@ def _at_least(config):
     }
 
 
+def _attacks(config):
+    return {"defence.attack": config.defence.attack, "evaluation": config.evaluation}
+
+
 def _positive(config):
     positive = {
+        **{f"{path}.square_fraction": attack.square_fraction for path, attack in _attacks(config).items()},
         "model.width_multiplier": config.model.width_multiplier,
         "training.learning_rate": config.training.learning_rate,
         "training.decay_factor": config.training.decay_factor,
@@ -80,12 +86,12 @@ def _positive(config):
 
 
 def _at_most_one(config):
-    """Pixels lie in [0, 1], so that an epsilon of 8 can only be 8/255 forgotten."""
+    """Pixels lie in [0, 1], so that an L-infinity epsilon of 8 can only be 8/255 forgotten."""
+    linf = {path: attack for path, attack in _attacks(config).items() if attack.norm == "linf"}
     return {
-        "defence.attack.epsilon": config.defence.attack.epsilon,
-        "defence.attack.step_size": config.defence.attack.step_size,
-        "evaluation.epsilon": config.evaluation.epsilon,
-        "evaluation.step_size": config.evaluation.step_size,
+        **{f"{path}.epsilon": attack.epsilon for path, attack in linf.items()},
+        **{f"{path}.step_size": attack.step_size for path, attack in linf.items()},
+        **{f"{path}.square_fraction": attack.square_fraction for path, attack in _attacks(config).items()},
         "training.decay_factor": config.training.decay_factor,
         "training.warmup_fraction": config.training.warmup_fraction,
         "policy.max_accuracy_loss": config.policy.max_accuracy_loss,

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from rdi_tf._keras import keras
-from rdi_tf.attacks import ExitLosses, craft, cross_entropy, defence_form
+from rdi_tf.attacks import ExitLosses, ExitRule, craft, cross_entropy, defence_form, loss_function
 from rdi_tf.config import Config, DefenceConfig
 from rdi_tf.errors import CheckpointError, ConfigError
 from rdi_tf.models import attach_branches, build_network
@@ -87,16 +87,18 @@ class RDINet(keras.Model):
           `rdi_tf.attacks.ExitLosses`.
         """
 
-        def single(exit_index):
-            def exit_loss(images, labels):
-                return loss(self._subnetworks[exit_index](images, training=training), labels)
+        def logits_of(network):
+            return lambda images: network(images, training=training)
 
-            return exit_loss
+        single_logits = [logits_of(subnetwork) for subnetwork in self._subnetworks]
+        return ExitLosses.of_logits(self.exit_names, single_logits, logits_of(self), loss, self.exit_rule)
 
-        def every(images, labels):
-            return loss(self(images, training=training), labels)
-
-        return ExitLosses(self.exit_names, tuple(single(k) for k in range(self.num_exits)), every)
+    @property
+    def exit_rule(self):
+        """The `rdi_tf.attacks.ExitRule` that this network leaves by; None before calibration."""
+        if self.config is None or self.thresholds is None:
+            return None
+        return ExitRule(self.config.policy.name, self.thresholds)
 
     def compile(
         self,
@@ -161,7 +163,8 @@ class RDINet(keras.Model):
         scale = 1.0
         if self.defence.warmup_iterations:
             scale = tf.minimum(tf.cast(iteration + 1, tf.float32) / self.defence.warmup_iterations, 1.0)
-        losses = self.exit_losses(training=self.defence.training_mode)
+        loss = loss_function(self.defence.attack.loss)
+        losses = self.exit_losses(training=self.defence.training_mode, loss=loss)
         found = craft(self._training_form, losses, images, labels, self.defence.attack, seed, scale)
         return tf.stop_gradient(found)
 

@@ -1,22 +1,23 @@
 """Logits of a network on clean and adversarial images: compiled once for each form, resumable batch by batch."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from rdi_tf.attacks import craft
+from rdi_tf.attacks import craft, loss_function
 from rdi_tf.runs import atomic_path
 
 
 class ExitAttacker:
     """Attacks one network in batches of one fixed shape, so that each form is traced and compiled once.
 
-    `max_average` costs nothing beyond the single attacks: its candidates are theirs, and which one it takes follows
-    from their logits.
+    `max_average` of cross-entropies costs nothing beyond the single attacks: its candidates are theirs, and which one
+    it takes follows from their logits.
     """
 
-    def __init__(self, net, attack, seed=0, batch_size=250):
+    def __init__(self, net, attack, seed=0, batch_size=250, rule=None):
         """Prepare.
 
         Args:
@@ -24,12 +25,14 @@ class ExitAttacker:
           attack: `rdi_tf.config.AttackConfig`.
           seed: from which random starts derive, folded with the number of the batch.
           batch_size: images at a time; the last batch is padded to it.
+          rule: `rdi_tf.attacks.ExitRule` that attacks on the exit rule aim at; None for the network's own.
         """
         self.net = net
         self.attack = attack
         self.seed = tf.constant([seed, 0], tf.int32)
         self.batch_size = batch_size
-        self._losses = net.exit_losses()
+        losses = net.exit_losses(loss=loss_function(attack.loss))
+        self._losses = dataclasses.replace(losses, rule=rule or losses.rule)
         self._compiled = {}
         self._forward = tf.function(lambda images: net(images), autograph=False)
 
@@ -49,7 +52,7 @@ class ExitAttacker:
         """Logits of all exits on adversarial images of several forms.
 
         Args:
-          forms: names from `rdi_tf.attacks.form_names`.
+          forms: names that `rdi_tf.attacks.craft` knows.
           images: float32 array (n, height, width, channels) in [0, 1].
           labels: int32 array (n,).
           folder: where finished batches are kept, so that a killed evaluation goes on where it was; None to keep none.
@@ -59,19 +62,43 @@ class ExitAttacker:
           Dictionary form -> float32 array (n, exits, classes), in the order of `forms`.
         """
         exit_names = self.net.exit_names
-        run = [form for form in forms if form != "max_average"]
-        if "max_average" in forms:
+        # `strongest_logits` compares cross-entropies; by another loss, the form crafts and compares for itself.
+        derived = "max_average" in forms and self.attack.loss == "cross_entropy"
+        run = [form for form in forms if form != "max_average" or not derived]
+        if derived:
             run = [*exit_names, *(form for form in run if form not in exit_names)]
         found = {form: self._form_logits(form, images, labels, folder, progress) for form in run}
-        if "max_average" in forms:
+        if derived:
             found["max_average"] = strongest_logits(np.stack([found[name] for name in exit_names]), labels)
         return {form: found[form] for form in forms}
+
+    def surviving_logits(self, form, images, labels, survives, logits, folder=None, progress=None):
+        """Attack only the images that still stand, in full batches, and put the findings back in their places.
+
+        For attacks that take turns: what one of them has broken leaves the batch.
+
+        Args:
+          form: a name that `rdi_tf.attacks.craft` knows.
+          images: float32 array (n, height, width, channels) in [0, 1].
+          labels: int32 array (n,).
+          survives: bool array (n,), which images to attack.
+          logits: float32 array (n, exits, classes), what is known of all images; those not attacked keep theirs.
+          folder: as `logits`'; a folder for this turn alone, since its batches hold other images than a full run's.
+          progress: as `logits`'.
+
+        Returns:
+          float32 array (n, exits, classes).
+        """
+        found = np.array(logits)
+        if survives.any():
+            found[survives] = self._form_logits(form, images[survives], labels[survives], folder, progress)
+        return found
 
     def adversarial_images(self, form, images, labels):
         """Adversarial images themselves; the same as those behind `logits`.
 
         Args:
-          form: a name from `rdi_tf.attacks.form_names`.
+          form: a name that `rdi_tf.attacks.craft` knows.
           images: float32 array (n, height, width, channels) in [0, 1].
           labels: int32 array (n,).
 

@@ -1,11 +1,15 @@
-"""How an attack searches: one projected-gradient loop behind FGSM and PGD, and WRM.
+"""How an attack searches: FGSM, PGD and WRM here, APGD and Square in files of their own.
 
-Every algorithm maps `(loss, images, attack, seed)` to adversarial images. `loss` is a callable from images
-(batch, height, width, channels) to a loss per image, shape (batch,); its gradient is taken by GradientTape.
+Every algorithm maps `(objective, images, attack, seed, scale, best)` to adversarial images and the best so far, as
+`rdi_tf.attacks.loops` describes them. Gradients are taken by GradientTape.
 """
 
 import tensorflow as tf
 
+from rdi_tf.attacks.apgd import apgd
+from rdi_tf.attacks.balls import ball_around
+from rdi_tf.attacks.loops import choose, keep_better, keep_last, repeat, with_gradient
+from rdi_tf.attacks.square import square
 from rdi_tf.errors import ConfigError
 
 
@@ -15,51 +19,75 @@ def search(loss, images, attack, seed, scale=1.0):
     Args:
       loss: callable, images (batch, height, width, channels) -> loss per image (batch,).
       images: float32 tensor (batch, height, width, channels) in [0, 1].
-      attack: `rdi_tf.config.AttackConfig`.
+      attack: `rdi_tf.config.AttackConfig`; what its `loss` names is the caller's affair.
       seed: int32 tensor of shape (2,); the same seed gives the same result.
       scale: factor on epsilon and step size, a float or scalar tensor in [0, 1] (warm-up during training).
 
     Returns:
-      float32 tensor like `images`, in [0, 1]; for FGSM and PGD within `scale * attack.epsilon` of `images` in every
-      pixel. With restarts, the run with the greatest final loss is kept for each image.
+      float32 tensor like `images`, in [0, 1]; for all but WRM within `scale * attack.epsilon` of `images` in the
+      attack's norm. FGSM, PGD and WRM return where they end, APGD and Square the greatest loss that they met. With
+      restarts, the run with the greatest final loss is kept for each image.
 
     Raises:
-      ConfigError: an unknown algorithm.
+      ConfigError: an unknown algorithm or norm.
     """
-    if attack.algorithm not in ALGORITHMS:
-        raise ConfigError(f"algorithm: expected one of {', '.join(ALGORITHMS)}, got {attack.algorithm!r}")
-    algorithm = ALGORITHMS[attack.algorithm]
-    best = algorithm(loss, images, attack, tf.random.experimental.stateless_fold_in(seed, 0), scale)
+    algorithm = _algorithm(attack)
+
+    def objective(candidates):
+        return loss(candidates), None
+
+    found, _ = algorithm(objective, images, attack, _fold(seed, 0), scale, ())
     if attack.restarts == 1:
-        return best
+        return found
 
     def another(restart, best, best_loss):
-        found = algorithm(loss, images, attack, tf.random.experimental.stateless_fold_in(seed, restart), scale)
+        found, _ = algorithm(objective, images, attack, _fold(seed, restart), scale, ())
         found_loss = loss(found)
         better = found_loss > best_loss
-        best = tf.where(better[:, tf.newaxis, tf.newaxis, tf.newaxis], found, best)
-        return best, tf.where(better, found_loss, best_loss)
+        return choose(better, found, best), tf.where(better, found_loss, best_loss)
 
-    return _repeat(1, attack.restarts, another, (best, loss(best)))[0]
-
-
-def pgd(loss, images, attack, seed, scale=1.0):
-    """Projected gradient descent in the L-infinity ball (Madry et al., ICLR 2018): random start, sign steps."""
-    epsilon = scale * attack.epsilon
-    start = images
-    if attack.random_start:
-        start += epsilon * tf.random.stateless_uniform(tf.shape(images), seed, -1.0, 1.0)
-    return _projected_gradient(loss, images, start, epsilon, scale * attack.step_size, attack.steps)
+    return repeat(1, attack.restarts, another, (found, loss(found)))[0]
 
 
-def fgsm(loss, images, attack, seed, scale=1.0):
-    """Fast gradient sign method (Goodfellow et al., ICLR 2015): one step of epsilon, no random start."""
+def search_best(objective, images, attack, seed, scale=1.0):
+    """Maximise a loss, and keep for each image the candidate with the greatest merit of all that were met.
+
+    The images themselves are the first candidate: an attacker may do nothing.
+
+    Args:
+      objective: callable, images (batch, height, width, channels) -> (loss, merit), each (batch,).
+      images, attack, seed, scale: as `search`'s.
+
+    Returns:
+      float32 tensor like `images`: those kept; and their merits, (batch,).
+
+    Raises:
+      ConfigError: an unknown algorithm or norm.
+    """
+    algorithm = _algorithm(attack)
+
+    def run(restart, *best):
+        return algorithm(objective, images, attack, _fold(seed, restart), scale, best)[1]
+
+    best = run(0, images, objective(images)[1])
+    return tuple(repeat(1, attack.restarts, run, best) if attack.restarts > 1 else best)
+
+
+def pgd(objective, images, attack, seed, scale, best):
+    """Projected gradient descent (Madry et al., ICLR 2018): random start, steps of steepest ascent, projection."""
+    ball = ball_around(images, attack.norm, scale * attack.epsilon)
+    start = ball.random_point(seed) if attack.random_start else images
+    return _projected_gradient(objective, ball, start, scale * attack.step_size, attack.steps, best)
+
+
+def fgsm(objective, images, attack, seed, scale, best):
+    """Fast gradient (sign) method (Goodfellow et al., ICLR 2015): one step of epsilon, no random start."""
     del seed
     epsilon = scale * attack.epsilon
-    return _projected_gradient(loss, images, images, epsilon, epsilon, 1)
+    return _projected_gradient(objective, ball_around(images, attack.norm, epsilon), images, epsilon, 1, best)
 
 
-def wrm(loss, images, attack, seed, scale=1.0):
+def wrm(objective, images, attack, seed, scale, best):
     """Wasserstein robust method (Sinha et al., ICLR 2018): ascent on `epsilon * loss - 0.5 * ||x' - x||_2^2`.
 
     Steps of 1 / sqrt(t + 2). The penalty alone keeps images near: they are clipped to [0, 1] but to no ball.
@@ -67,44 +95,36 @@ def wrm(loss, images, attack, seed, scale=1.0):
     del seed
     epsilon = scale * attack.epsilon
 
-    def ascend(step, adversarial):
-        ascent = epsilon * _gradient(loss, adversarial) - (adversarial - images)
+    def ascend(step, adversarial, *best):
+        _, merit, gradient = with_gradient(objective, adversarial)
+        best = keep_better(best, adversarial, merit)
+        ascent = epsilon * gradient - (adversarial - images)
         adversarial += tf.math.rsqrt(tf.cast(step, tf.float32) + 2.0) * ascent
-        return (tf.clip_by_value(adversarial, 0.0, 1.0),)
+        return (tf.clip_by_value(adversarial, 0.0, 1.0), *best)
 
-    return _repeat(0, attack.steps, ascend, (images,))[0]
-
-
-ALGORITHMS = {"pgd": pgd, "fgsm": fgsm, "wrm": wrm}
+    found, *best = repeat(0, attack.steps, ascend, (images, *best))
+    return found, keep_last(objective, found, best)
 
 
-def _projected_gradient(loss, images, start, epsilon, step_size, steps):
-    low, high = tf.maximum(images - epsilon, 0.0), tf.minimum(images + epsilon, 1.0)
+ALGORITHMS = {"pgd": pgd, "fgsm": fgsm, "wrm": wrm, "apgd": apgd, "square": square}
 
-    def ascend(step, adversarial):
+
+def _projected_gradient(objective, ball, start, step_size, steps, best):
+    def ascend(step, adversarial, *best):
         del step
-        adversarial += step_size * tf.sign(_gradient(loss, adversarial))
-        return (tf.clip_by_value(adversarial, low, high),)
+        _, merit, gradient = with_gradient(objective, adversarial)
+        best = keep_better(best, adversarial, merit)
+        return (ball.project(adversarial + step_size * ball.direction(gradient)), *best)
 
-    return _repeat(0, steps, ascend, (tf.clip_by_value(start, low, high),))[0]
-
-
-def _repeat(first, stop, body, state):
-    """`for step in range(first, stop): state = body(step, *state)` as one graph loop.
-
-    Written out because Keras traces a train_step without AutoGraph.
-    """
-
-    def step_body(step, *state):
-        return (step + 1, *body(step, *state))
-
-    _, *state = tf.while_loop(lambda step, *_: step < stop, step_body, (first, *state), parallel_iterations=1)
-    return state
+    found, *best = repeat(0, steps, ascend, (ball.project(start), *best))
+    return found, keep_last(objective, found, best)
 
 
-def _gradient(loss, images):
-    # Only the images are watched: gradients of the weights are neither wanted nor computed.
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(images)
-        total = tf.reduce_sum(loss(images))
-    return tape.gradient(total, images)
+def _algorithm(attack):
+    if attack.algorithm not in ALGORITHMS:
+        raise ConfigError(f"algorithm: expected one of {', '.join(ALGORITHMS)}, got {attack.algorithm!r}")
+    return ALGORITHMS[attack.algorithm]
+
+
+def _fold(seed, number):
+    return tf.random.experimental.stateless_fold_in(seed, number)

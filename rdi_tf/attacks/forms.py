@@ -5,6 +5,8 @@
 - `max_average`: all single attacks are run and, image by image, the candidate with the largest mean loss is taken;
 - `random`: the exits' losses weighted by uniform random numbers, normalised and drawn once per batch.
 
+Forms that attack the exit rule are in `rdi_tf.attacks.policy`.
+
 Source: paper, section 3.2 (single, average, max-average) and appendix D (random).
 """
 
@@ -14,6 +16,10 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from rdi_tf.attacks.algorithms import search
+from rdi_tf.attacks.exit_rules import ExitRule
+from rdi_tf.attacks.losses import cross_entropy, dlr, dlr_targeted
+from rdi_tf.attacks.policy import SLOWDOWN, craft_policy, policy_form_names
+from rdi_tf.attacks.targets import search_targets
 from rdi_tf.errors import ConfigError
 
 
@@ -26,15 +32,43 @@ class ExitLosses:
       single: for each exit a callable (images, labels) -> loss of that exit, (batch,), that runs no more of the
         network than this exit needs.
       every: callable (images, labels) -> losses of all exits, (batch, exits).
+      loss: the loss itself, (logits, labels) -> loss per image.
+      single_logits: for each exit a callable images -> its logits (batch, classes); targeted attacks need them.
+      logits: callable images -> exit_logits (batch, exits, classes); these and attacks on the exit rule need it.
+      rule: the `ExitRule` that attacks on it aim at, or None.
     """
 
     exit_names: tuple[str, ...]
     single: tuple[Callable, ...]
     every: Callable
+    loss: Callable = cross_entropy
+    single_logits: tuple[Callable, ...] | None = None
+    logits: Callable | None = None
+    rule: ExitRule | None = None
+
+    @classmethod
+    def of_logits(cls, exit_names, single_logits, logits, loss=cross_entropy, rule=None):
+        """The losses of a network that is known by its logits.
+
+        Args:
+          exit_names, single_logits, logits, loss, rule: the attributes of these names.
+
+        Returns:
+          `ExitLosses`.
+        """
+
+        def single(exit_logits):
+            return lambda images, labels: loss(exit_logits(images), labels)
+
+        def every(images, labels):
+            return loss(logits(images), labels)
+
+        single_losses = tuple(single(exit_logits) for exit_logits in single_logits)
+        return cls(tuple(exit_names), single_losses, every, loss, tuple(single_logits), logits, rule)
 
 
 def form_names(exit_names):
-    """All forms against these exits, in the order of the paper's tables: each exit, average, max-average, random."""
+    """The paper's forms against these exits, in the order of its tables: each exit, average, max-average, random."""
     return (*exit_names, "average", "max_average", "random")
 
 
@@ -50,8 +84,8 @@ def craft(form, losses, images, labels, attack, seed, scale=1.0):
     """Make adversarial images.
 
     Args:
-      form: one of `form_names(losses.exit_names)`.
-      losses: `ExitLosses` of the network.
+      form: one of `form_names(losses.exit_names)`, of `policy_form_names(losses.exit_names)`, or "slowdown".
+      losses: `ExitLosses` of the network, with the loss that `attack.loss` names (`loss_function`).
       images: float32 tensor (batch, height, width, channels) in [0, 1].
       labels: int32 (batch,) or float32 (batch, classes).
       attack: `rdi_tf.config.AttackConfig`.
@@ -63,33 +97,62 @@ def craft(form, losses, images, labels, attack, seed, scale=1.0):
       float32 tensor like `images`.
 
     Raises:
-      ConfigError: an unknown form.
+      ConfigError: an unknown form, or one that asks `losses` for what they do not have.
     """
-    num_exits = len(losses.exit_names)
-    if form in losses.exit_names:
-        exit_index = losses.exit_names.index(form)
-
-        def single(candidate):
-            return losses.single[exit_index](candidate, labels)
-
-        return search(single, images, attack, _fold(seed, exit_index), scale)
+    if form == SLOWDOWN or form in policy_form_names(losses.exit_names):
+        return craft_policy(form, losses, images, labels, attack, seed, scale)
     if form == "max_average":
         candidates = [craft(name, losses, images, labels, attack, seed, scale) for name in losses.exit_names]
-        if num_exits == 1:
+        if len(candidates) == 1:
             return candidates[0]
         mean_losses = [tf.reduce_mean(losses.every(candidate, labels), axis=1) for candidate in candidates]
         return strongest_candidate(tf.stack(candidates), tf.stack(mean_losses))
-    if form not in ("average", "random"):
-        raise ConfigError(f"attack form: expected one of {', '.join(form_names(losses.exit_names))}, got {form!r}")
-    weights = tf.fill([num_exits], 1.0 / num_exits)
-    if form == "random":
-        weights = tf.random.stateless_uniform([num_exits], _fold(seed, num_exits + 1))
-        weights /= tf.reduce_sum(weights)
+    exit_index, weights = _exits_of(form, losses.exit_names, seed)
+    own_seed = _fold(seed, len(losses.exit_names) if exit_index is None else exit_index)
+    if attack.loss == "dlr_targeted":
+        return _craft_targeted(losses, exit_index, weights, images, labels, attack, own_seed, scale)
 
-    def weighted(candidate):
+    def loss(candidate):
+        if exit_index is not None:
+            return losses.single[exit_index](candidate, labels)
         return tf.linalg.matvec(losses.every(candidate, labels), weights)
 
-    return search(weighted, images, attack, _fold(seed, num_exits), scale)
+    return search(loss, images, attack, own_seed, scale)
+
+
+def _exits_of(form, exit_names, seed):
+    """The one exit that a form attacks, or None, and the weights of the exits that it looks at."""
+    num_exits = len(exit_names)
+    if form in exit_names:
+        return exit_names.index(form), tf.ones([1])
+    if form == "average":
+        return None, tf.fill([num_exits], 1.0 / num_exits)
+    if form == "random":
+        weights = tf.random.stateless_uniform([num_exits], _fold(seed, num_exits + 1))
+        return None, weights / tf.reduce_sum(weights)
+    known = (*form_names(exit_names), *policy_form_names(exit_names), SLOWDOWN)
+    raise ConfigError(f"attack form: expected one of {', '.join(known)}, got {form!r}")
+
+
+def _craft_targeted(losses, exit_index, weights, images, labels, attack, seed, scale):
+    if losses.logits is None or losses.single_logits is None:
+        raise ConfigError("loss 'dlr_targeted' needs the network's logits, got losses alone: use ExitLosses.of_logits")
+
+    def logits(candidate):
+        if exit_index is None:
+            return losses.logits(candidate)
+        return losses.single_logits[exit_index](candidate)[:, tf.newaxis]
+
+    def objective_for(targets):
+        def objective(candidate):
+            found = logits(candidate)
+            toward = tf.linalg.matvec(dlr_targeted(found, labels, targets), weights)
+            return toward, tf.linalg.matvec(dlr(found, labels), weights)
+
+        return objective
+
+    ranking = tf.einsum("bec,e->bc", tf.nn.log_softmax(logits(images)), weights)
+    return search_targets(objective_for, ranking, images, labels, attack, seed, scale)
 
 
 def strongest_candidate(candidates, values):

@@ -1,0 +1,170 @@
+"""The exit rules of `rdi_tf.policies` as TensorFlow functions, so that attacks can follow their gradients.
+
+Scores and log-probabilities are those of the NumPy rules, in float64 as there, and a test holds them together. What
+attacks push is not the score, whose gradient vanishes where an exit is sure (there of all places), but its `gap`: a
+smooth, unsaturated measure of the distance to the threshold. For scores that are numbers it is the difference of the
+logarithms of score and threshold, both above the score's floor, and so has the sign of the decision exactly. Patience
+counts agreeing calls, which has no gradient: its gap is the log-odds that the exits whose agreement is needed would
+disagree somewhere, were each call drawn from its exit's probabilities.
+"""
+
+import math
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from rdi_tf.policies import check_thresholds, get_policy
+
+# Keeps logarithms finite; in float64, far below what any threshold resolves.
+_TINY = 1e-15
+# The gap where nothing that the exits say can change the decision (patience).
+_DECIDED = 50.0
+
+
+class Routing(typing.NamedTuple):
+    """What an exit rule makes of a batch.
+
+    Attributes:
+      log_probabilities: float64 (batch, exits, classes), from which classes are called.
+      scores: float64 (batch, exits).
+      gaps: float64 (batch, exits - 1): above zero where an image would stay in the network, below where it would leave.
+      exits: int64 (batch,), the exit taken.
+    """
+
+    log_probabilities: tf.Tensor
+    scores: tf.Tensor
+    gaps: tf.Tensor
+    exits: tf.Tensor
+
+    def taken(self):
+        """Log-probabilities at the exit taken, float32 (batch, classes)."""
+        return tf.cast(tf.gather(self.log_probabilities, self.exits, batch_dims=1), tf.float32)
+
+
+@dataclass(frozen=True)
+class ExitRule:
+    """An exit rule with its thresholds, as attacks see it.
+
+    Attributes:
+      name: the rule's name in `rdi_tf.policies.POLICIES`.
+      thresholds: one finite number for each exit but the last.
+    """
+
+    name: str
+    thresholds: tuple[float, ...]
+
+    def __post_init__(self):
+        get_policy(self.name)
+        check_thresholds(self.thresholds, len(self.thresholds) + 1)
+
+    def route(self, exit_logits):
+        """Follow the rule, differentiably.
+
+        Args:
+          exit_logits: float tensor (batch, exits, classes).
+
+        Returns:
+          The `Routing`.
+
+        Raises:
+          ConfigError: another number of thresholds than of early exits.
+        """
+        check_thresholds(self.thresholds, exit_logits.shape[1])
+        rule = TF_POLICIES[self.name]
+        log_probabilities = rule.combine(tf.nn.log_softmax(tf.cast(exit_logits, tf.float64)))
+        scores = rule.score(log_probabilities)
+        leaves = scores[:, :-1] < tf.constant(self.thresholds, tf.float64)
+        last = tf.ones_like(scores[:, :1], tf.bool)
+        exits = tf.argmax(tf.cast(tf.concat([leaves, last], axis=1), tf.int8), axis=1)
+        return Routing(log_probabilities, scores, rule.gap(log_probabilities, scores, self.thresholds), exits)
+
+
+@dataclass(frozen=True)
+class TFPolicy:
+    """A rule of `rdi_tf.policies`, part by part.
+
+    Attributes:
+      combine: log-probabilities (batch, exits, classes) to those the class is called from.
+      score: combined log-probabilities to scores (batch, exits).
+      gap: (combined log-probabilities, scores, thresholds) to gaps (batch, exits - 1).
+    """
+
+    combine: Callable
+    score: Callable
+    gap: Callable
+
+
+def _own(log_probabilities):
+    return log_probabilities
+
+
+def _running_mean(log_probabilities):
+    counts = tf.range(1, log_probabilities.shape[1] + 1, dtype=tf.float64)[:, tf.newaxis]
+    return tf.nn.log_softmax(tf.cumsum(log_probabilities, axis=1) / counts)
+
+
+def _weighted_running_mean(log_probabilities):
+    weights = tf.range(1, log_probabilities.shape[1] + 1, dtype=tf.float64)[:, tf.newaxis]
+    return tf.nn.log_softmax(tf.cumsum(weights * log_probabilities, axis=1) / tf.cumsum(weights))
+
+
+def _entropy(log_probabilities):
+    probabilities = tf.exp(log_probabilities)
+    return -tf.reduce_sum(probabilities * tf.math.log(probabilities + 1e-5), axis=-1)
+
+
+def _one_minus_max(log_probabilities):
+    return 1 - tf.exp(tf.reduce_max(log_probabilities, axis=-1))
+
+
+def _one_minus_margin(log_probabilities):
+    top = tf.exp(tf.math.top_k(log_probabilities, 2).values)
+    return 1 - (top[..., 0] - top[..., 1])
+
+
+def _minus_run_length(log_probabilities):
+    calls = tf.argmax(log_probabilities, axis=-1)
+    runs = [tf.ones_like(calls[:, 0])]
+    for k in range(1, log_probabilities.shape[1]):
+        runs.append(tf.where(calls[:, k] == calls[:, k - 1], runs[-1] + 1, 1))
+    return -tf.cast(tf.stack(runs, axis=1), tf.float64)
+
+
+def _log_gap(floor):
+    def gap(log_probabilities, scores, thresholds):
+        del log_probabilities
+        targets = [math.log(max(threshold - floor, 0.0) + _TINY) for threshold in thresholds]
+        above_floor = tf.maximum(scores[:, :-1] - floor, 0.0)
+        return tf.math.log(above_floor + _TINY) - tf.constant(targets, tf.float64)
+
+    return gap
+
+
+def _patience_gap(log_probabilities, scores, thresholds):
+    agreement = tf.reduce_logsumexp(log_probabilities[:, 1:] + log_probabilities[:, :-1], axis=-1)
+    gaps = tf.zeros_like(scores[:, :-1]) + _DECIDED
+    columns = tf.unstack(gaps, axis=1)
+    for k, threshold in enumerate(thresholds):
+        # A run must be longer than -threshold: so many pairs of neighbours, the last one (k - 1, k), must agree.
+        pairs = math.floor(-threshold)
+        if pairs <= 0:
+            columns[k] = -columns[k]
+        elif pairs <= k:
+            agree = tf.minimum(tf.reduce_sum(agreement[:, k - pairs : k], axis=1), 0.0)
+            columns[k] = tf.math.log(_TINY - tf.math.expm1(agree)) - agree
+    return tf.stack(columns, axis=1) if columns else gaps
+
+
+# The entropy of a certain exit is not 0: see `rdi_tf.policies`.
+_ENTROPY_GAP = _log_gap(floor=-math.log1p(1e-5))
+
+TF_POLICIES = {
+    "entropy": TFPolicy(_own, _entropy, _ENTROPY_GAP),
+    "max_probability": TFPolicy(_own, _one_minus_max, _log_gap(floor=0.0)),
+    "margin": TFPolicy(_own, _one_minus_margin, _log_gap(floor=0.0)),
+    "patience": TFPolicy(_own, _minus_run_length, _patience_gap),
+    "running_average": TFPolicy(_running_mean, _entropy, _ENTROPY_GAP),
+    "weighted_running_average": TFPolicy(_weighted_running_mean, _entropy, _ENTROPY_GAP),
+}

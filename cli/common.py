@@ -21,10 +21,12 @@ class Report:
     Attributes:
       data: plain values for `--json`: one object.
       text: the same for people; without the newline at the end.
+      exit_code: of the process; not 0 where the command ran, and what it was asked to hold does not hold.
     """
 
     data: dict
     text: str
+    exit_code: int = 0
 
 
 def command(name, example):
@@ -47,6 +49,7 @@ def command(name, example):
             with contextlib.redirect_stdout(sys.stderr):
                 report = function(**arguments)
             click.echo(json.dumps(report.data, indent=2, allow_nan=False) if as_json else report.text)
+            return report.exit_code
 
         option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
         return click.command(name, epilog=f"\b\nExample:\n  {example}")(option(run))
@@ -137,6 +140,14 @@ def section_of_run(run, section, settings):
         if not setting.strip().startswith(f"{section}."):
             raise ConfigError(f"--set {setting!r}: expected {section}.KEY=VALUE, all else is as the run was trained")
     return getattr(RunFolder.open(run).config.with_settings(settings), section)
+
+
+def parse_numbers(text, option):
+    """Numbers separated by commas as a tuple of floats; other text raises `ConfigError`."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"{option} {text!r}: expected numbers separated by commas") from error
 
 
 def command_line():

@@ -6,6 +6,8 @@ import os
 import sys
 import tempfile
 
+from rdi_tf.errors import RDIError
+
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
@@ -24,19 +26,29 @@ def library(module):
     """
     if LEVEL in os.environ:
         return importlib.import_module(module)
-    os.environ[LEVEL] = "3"  # for what is written after the import, when the devices are looked for
-    with _held_back_stderr():
+    with held_back_stderr():
+        os.environ[LEVEL] = "3"  # for what is written after the import, when the devices are looked for
         return importlib.import_module(module)
 
 
 @contextlib.contextmanager
-def _held_back_stderr():
+def held_back_stderr():
+    """Context manager that holds back what is written on stderr, below Python too, unless the block fails unexpectedly.
+
+    For the notes of TensorFlow, its converter and LiteRT, which no variable turns off. Who sets TF_CPP_MIN_LOG_LEVEL
+    to less than 3 sees everything.
+    """
+    if os.environ.get(LEVEL, "3") != "3":
+        yield
+        return
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
+        except RDIError:
+            raise  # one line of its own says it all
         except BaseException:
             held.seek(0)
             os.write(stderr, held.read())

@@ -18,6 +18,9 @@ COMMANDS = {
     "import-weights": "rdi_tf.cli.import_weights",
     "calibrate": "rdi_tf.cli.calibrate",
     "evaluate": "rdi_tf.cli.evaluate",
+    "export": "rdi_tf.cli.export",
+    "verify": "rdi_tf.cli.verify",
+    "predict": "rdi_tf.cli.predict",
 }
 
 FAILED = 2

@@ -1,0 +1,131 @@
+"""Verification of a bundle: what it holds against what it says, on this machine. NumPy and LiteRT only.
+
+`rdi_tf.export.compare` adds the comparison with the float model, which needs TensorFlow and the run.
+"""
+
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from rdi_tf.export.bundle import Bundle
+from rdi_tf.export.cascade import Cascade
+from rdi_tf.export.manifest import BundleError
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+      name: what.
+      passed: whether it holds.
+      detail: what was found, one line.
+      values: the figures behind it, plain values.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+    values: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a verification found.
+
+    Attributes:
+      name: the network.
+      dtype: the bundle's dtype.
+      checks: the `Check`s.
+    """
+
+    name: str
+    dtype: str
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self):
+        """Whether all checks hold."""
+        return all(check.passed for check in self.checks)
+
+    def to_dict(self):
+        """Plain values for JSON."""
+        return {**asdict(self), "passed": self.passed, "checks": [asdict(check) for check in self.checks]}
+
+
+def check_files(bundle):
+    """The `Check` of a bundle's files; `Bundle.open` has refused it already if one is not as it was written."""
+    manifest = bundle.manifest
+    bundle.check_files()
+    values = {"files": len(manifest.files), "stage_bytes": manifest.stage_bytes}
+    detail = f"{len(manifest.files)} files as written; stages {manifest.stage_bytes:,} bytes"
+    return Check("files", True, detail, values)
+
+
+def check_golden(cascade):
+    """Run a bundle's golden vectors through its cascade.
+
+    Args:
+      cascade: a `Cascade` with the manifest's thresholds.
+
+    Returns:
+      The `Check`: logits within the manifest's tolerance; exits and classes equal.
+
+    Raises:
+      BundleError: golden vectors or stages that cannot be read.
+    """
+    golden, tolerance = cascade.bundle.golden(), cascade.bundle.manifest.golden.tolerance
+    largest = float(np.abs(cascade.exit_logits(golden.images) - golden.exit_logits).max())
+    answers = cascade.predict_batch(golden.images)
+    exits = int(np.count_nonzero(answers.exits != golden.exits))
+    predictions = int(np.count_nonzero(answers.predictions != golden.predictions))
+    values = {
+        "images": len(golden.images),
+        "largest_difference": largest,
+        "tolerance": tolerance,
+        "wrong_exits": exits,
+        "wrong_predictions": predictions,
+    }
+    detail = (
+        f"{len(golden.images)} images: logits differ by at most {largest:.2g} ({tolerance:.2g} allowed), "
+        f"{exits} other exits, {predictions} other classes"
+    )
+    return Check("golden vectors", largest <= tolerance and exits == predictions == 0, detail, values)
+
+
+def open_sound(path, num_threads=1):
+    """Load a bundle that does on this machine what it says.
+
+    Args:
+      path: the folder.
+      num_threads: threads of each stage.
+
+    Returns:
+      The `Cascade`, every stage loaded and warm.
+
+    Raises:
+      BundleError: a file is altered, or the golden vectors do not come out.
+    """
+    cascade = Cascade(path, num_threads)
+    check = check_golden(cascade)
+    if not check.passed:
+        raise BundleError(f"{path}: does not hold on this machine: {check.name}: {check.detail}")
+    return cascade
+
+
+def verify(path, num_threads=1):
+    """Verify a bundle by itself.
+
+    Args:
+      path: the folder.
+      num_threads: threads of each stage.
+
+    Returns:
+      The `Verification`.
+
+    Raises:
+      BundleError: a bundle that cannot be read, or a file that is not as it was written.
+    """
+    bundle = Bundle.open(path)
+    checks = (check_files(bundle), check_golden(Cascade(bundle, num_threads)))
+    return Verification(bundle.manifest.name, bundle.manifest.dtype, checks)

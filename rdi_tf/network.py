@@ -1,5 +1,8 @@
 """RDINet: a functional network with named exits and the adversarial train_step. Source: paper, section 3."""
 
+import zipfile
+import zlib
+
 import tensorflow as tf
 
 from rdi_tf._keras import keras
@@ -7,6 +10,19 @@ from rdi_tf.attacks import ExitLosses, ExitRule, craft, cross_entropy, defence_f
 from rdi_tf.config import Config, DefenceConfig
 from rdi_tf.errors import CheckpointError, ConfigError
 from rdi_tf.models import attach_branches, build_network
+
+# What Keras, zipfile and h5py raise on a file that is damaged or something else.
+UNREADABLE = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @keras.saving.register_keras_serializable("rdi_tf")
@@ -134,15 +150,12 @@ class RDINet(keras.Model):
         self._label_smoothing = label_smoothing
         self._seed = tf.constant([seed, 0], tf.int32)
         kinds = ["clean"] if self._training_form is None else ["clean", "adversarial"]
-        self._loss_metric = keras.metrics.Mean("loss")
-        self._accuracies = {
-            kind: [keras.metrics.CategoricalAccuracy(f"{kind}_{name}") for name in self.exit_names] for kind in kinds
-        }
+        self._measured = _TrainingMetrics(kinds, self.exit_names)
 
     @property
     def metrics(self):
         """The training metrics: loss, and accuracy of each exit on clean and adversarial images."""
-        return [self._loss_metric, *(metric for group in self._accuracies.values() for metric in group)]
+        return self._measured.all()
 
     @property
     def _training_form(self):
@@ -186,14 +199,7 @@ class RDINet(keras.Model):
         if self._weight_decay:
             gradients = [g + self._weight_decay * v for g, v in zip(gradients, variables, strict=True)]
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return self._update_metrics(loss, labels, logits)
-
-    def _update_metrics(self, loss, labels, logits):
-        self._loss_metric.update_state(loss)
-        for kind, metrics in self._accuracies.items():
-            for exit_index, metric in enumerate(metrics):
-                metric.update_state(labels, logits[kind][:, exit_index])
-        return {metric.name: metric.result() for metric in self.metrics}
+        return self._measured.update(loss, labels, logits)
 
     def get_config(self):
         """What `.keras` files hold besides the weights: network, configuration and thresholds."""
@@ -209,6 +215,29 @@ class RDINet(keras.Model):
         """Rebuild from `get_config`'s dictionary."""
         network = keras.saving.deserialize_keras_object(config.pop("network"), custom_objects=custom_objects)
         return cls(network, **config)
+
+
+class _TrainingMetrics:
+    """Loss, and accuracy of each exit on each kind of images.
+
+    A plain object: metrics that are attributes of a model count among its weights, in its files and its averages.
+    """
+
+    def __init__(self, kinds, exit_names):
+        self._loss = keras.metrics.Mean("loss")
+        self._accuracies = {
+            kind: [keras.metrics.CategoricalAccuracy(f"{kind}_{name}") for name in exit_names] for kind in kinds
+        }
+
+    def all(self):
+        return [self._loss, *(metric for group in self._accuracies.values() for metric in group)]
+
+    def update(self, loss, labels, logits):
+        self._loss.update_state(loss)
+        for kind, metrics in self._accuracies.items():
+            for exit_index, metric in enumerate(metrics):
+                metric.update_state(labels, logits[kind][:, exit_index])
+        return {metric.name: metric.result() for metric in self.all()}
 
 
 def build(config):
@@ -247,7 +276,7 @@ def load(path):
     """
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{path}: not a readable .keras file of rdi-tf: {reason}") from error
     if not isinstance(model, RDINet):

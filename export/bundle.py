@@ -111,7 +111,7 @@ class Bundle:
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 vectors = GoldenVectors(**{name: arrays[name] for name in GOLDEN_DTYPES})
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise BundleError(f"{file}: not the golden vectors that were expected: {error}") from error
         for name, shape in self._golden_shapes().items():
             array = getattr(vectors, name)

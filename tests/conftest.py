@@ -65,3 +65,57 @@ def trained_run(tiny_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     train(tiny_config, folder, progress=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """(images, labels) of scikit-learn's digits: float32 (1797, 8, 8, 1) in [0, 1], int32 (1797,)."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    return images.reshape(-1, 8, 8, 1).astype("float32") / 16, labels.astype("int32")
+
+
+@pytest.fixture(scope="session")
+def tiny_net(digits):
+    """`RDINet` with three exits, batch norm, a shortcut and a padded strided convolution, trained for a few seconds."""
+    from rdi_tf._keras import keras
+    from rdi_tf.models.resnet import basic_block
+    from rdi_tf.network import attach_exits
+    from rdi_tf.policies import get_policy
+    from rdi_tf.thresholds import equal_share
+
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1), name="picture")
+    x = basic_block(image, 8, "block1")
+    x = basic_block(x, 12, "block2", strides=2)
+    x = basic_block(x, 12, "block3")
+    x = keras.layers.Dense(10, name="logits")(keras.layers.Flatten(name="flatten")(x))
+    net = attach_exits(keras.Model(image, x), ["block1_out", "block2_out"])
+    images, labels = digits
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    net.network.compile(keras.optimizers.legacy.Adam(0.01), loss=[loss] * 3)
+    net.network.fit(images[:1000], [labels[:1000]] * 3, batch_size=100, epochs=4, verbose=0)
+    net.thresholds = equal_share(get_policy("entropy"), net(images[1000:1400]).numpy())
+    return net
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_net, digits, tmp_path_factory):
+    """Function: `ExportOptions` fields -> folder of a bundle of `tiny_net`, made once. Copy it before changing it."""
+    made = {}
+
+    def export(**fields):
+        from rdi_tf.export.convert import ExportOptions
+        from rdi_tf.export.write import export_network
+
+        key = tuple(sorted(fields.items()))
+        if key not in made:
+            options = ExportOptions(**{"calibration_images": 200, **fields})
+            examples = tuple(array[1000:1400] for array in digits)
+            folder = tmp_path_factory.mktemp("bundles") / "bundle"
+            names = [str(digit) for digit in range(10)]
+            made[key] = export_network(tiny_net, folder, options, examples, names, name="tiny").path
+        return made[key]
+
+    return export

@@ -1,0 +1,184 @@
+"""Bundles on disk: what is written is read back, and nothing that was altered, cut off or misdescribed is used."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from rdi_tf.errors import ConfigError
+from rdi_tf.export import Bundle, BundleError, Manifest
+from rdi_tf.export.bundle import describe_file, new_bundle
+
+
+@pytest.fixture
+def folder(tiny_bundle, tmp_path):
+    """A float32 bundle that may be damaged."""
+    return shutil.copytree(tiny_bundle(), tmp_path / "bundle")
+
+
+@pytest.fixture
+def table(folder):
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def edited(folder, change):
+    """Write the manifest again after `change(table)`."""
+    path = folder / "manifest.json"
+    table = json.loads(path.read_text())
+    change(table)
+    path.write_text(json.dumps(table))
+
+
+def test_a_manifest_is_read_as_it_was_written(folder):
+    manifest = Bundle.open(folder).manifest
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_the_manifest_describes_the_network(folder, tiny_net):
+    manifest = Bundle.open(folder).manifest
+    assert manifest.exit_names == ("branch_1", "branch_2", "main")
+    assert manifest.policy.thresholds == tuple(tiny_net.thresholds)
+    assert manifest.input_shape == (8, 8, 1)
+    assert [stage.input.name for stage in manifest.stages] == ["image", "features", "features"]
+    assert [stage.input.shape for stage in manifest.stages] == [(1, 8, 8, 1), (1, 8, 8, 8), (1, 4, 4, 12)]
+    assert manifest.stages[0].output("logits").shape == (1, 10)
+    assert manifest.stages[2].output("features") is None
+    assert manifest.stage_bytes == sum((folder / f"stage_{k}.tflite").stat().st_size for k in (1, 2, 3))
+    assert len(manifest.files) == 5
+
+
+def test_golden_vectors_take_from_every_exit_in_turn(folder):
+    golden = Bundle.open(folder).golden()
+    assert len(golden.images) == 16
+    assert np.bincount(golden.exits).tolist() == [6, 5, 5]
+
+
+@pytest.mark.parametrize("name", ["stage_2.tflite", "unsplit.tflite", "golden.npz"])
+def test_altered_files_are_refused(folder, name):
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(BundleError, match=f"{name}: its SHA-256 is not the one in manifest.json"):
+        Bundle.open(folder)
+
+
+def test_cut_off_files_are_refused(folder):
+    content = (folder / "stage_1.tflite").read_bytes()
+    (folder / "stage_1.tflite").write_bytes(content[:-1])
+    with pytest.raises(BundleError, match=rf"expected {len(content)} bytes, got {len(content) - 1}"):
+        Bundle.open(folder)
+
+
+def test_missing_files_are_named(folder):
+    (folder / "stage_3.tflite").unlink()
+    with pytest.raises(BundleError, match="stage_3.tflite is missing"):
+        Bundle.open(folder)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(BundleError, match="is not a bundle: it has no manifest.json"):
+        Bundle.open(folder)
+    with pytest.raises(BundleError, match="is not a bundle"):
+        Bundle.open(folder / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.update(format=2), r"format 2 is newer than this rdi-tf reads \(1\); update rdi-tf"),
+        (lambda t: t.pop("format"), "it has no format number"),
+        (lambda t: t.pop("labels"), "missing entry labels"),
+        (lambda t: t["policy"].update(extra=1), "unknown entry policy.extra"),
+        (lambda t: t["stages"].pop(), "stages: expected one for each of the 3 exits, got 2"),
+        (lambda t: t["stages"][1].pop("file"), r"missing entry stages\[1\].file"),
+        (lambda t: t["stages"].reverse(), r"stages\[0\]: expected input 'image'"),
+        (lambda t: t["stages"][0]["file"].update(name="../stage_1.tflite"), "expected a plain name"),
+        (
+            lambda t: t["stages"][0]["file"].update(name="stage_2.tflite"),
+            "name 'stage_2.tflite': expected .* each once",
+        ),
+        (lambda t: t["stages"][0]["file"].update(bytes="many"), r"stages\[0\].file.bytes: expected int, got 'many'"),
+        (lambda t: t["stages"][1].update(handover="image"), r"stages\[1\].handover: expected 'image' for the first"),
+        (lambda t: t["stages"][0].update(outputs=[]), r"stages\[0\]: expected outputs .*, got \[\]"),
+        (lambda t: t["policy"].update(thresholds=[0.5]), "thresholds: expected 2 numbers"),
+        (lambda t: t["policy"].update(thresholds=[0.5, 2000.0]), "thresholds: expected -1 .* to 1000 .*got 2000.0"),
+        (lambda t: t["policy"].update(thresholds=[0.5, float("nan")]), "expected finite numbers, got NaN"),
+        (lambda t: t["policy"].update(name="psychic"), "policy: expected one of entropy"),
+        (lambda t: t["labels"].pop(), r"stages\[0\]: expected logits of shape \(1, 9\), got \(1, 10\)"),
+        (lambda t: t.update(batch_size=0), "batch_size: expected at least 1, or null"),
+        (lambda t: t.update(dtype="int4"), "dtype: expected one of float32"),
+        (lambda t: t["golden"].update(tolerance=0), "golden: expected one image or more and a tolerance above 0"),
+        (lambda t: t["costs"].update(executed_macs=[1.0]), "costs: expected one cost for each exit"),
+        (lambda t: t["preprocessing"].update(channels=2), "preprocessing: expected"),
+        (lambda t: t["stages"][0]["input"].update(dtype="int8"), "image: expected float32, or int8 with its"),
+    ],
+)
+def test_manifests_that_cannot_be_used_are_one_clear_line(folder, change, message):
+    edited(folder, change)
+    with pytest.raises(BundleError, match=message) as caught:
+        Bundle.open(folder)
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", '"x"', "null", '{"format": true}', "[" * 100_000])
+def test_text_that_is_no_manifest_is_refused(folder, text):
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(BundleError, match="manifest.json"):
+        Bundle.open(folder)
+
+
+def test_bytes_that_are_no_text_are_refused(folder):
+    (folder / "manifest.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BundleError, match="cannot be read"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", "other shapes", "missing"])
+def test_golden_vectors_must_be_what_the_manifest_says(folder, content):
+    path = folder / "golden.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        golden = Bundle.open(folder).golden()
+        arrays = {field.name: getattr(golden, field.name) for field in dataclasses.fields(golden)}
+        arrays["exits"] = arrays["exits"][:3]
+        if content == "missing":
+            del arrays["exits"]
+        np.savez(path, **arrays)
+    described = dataclasses.asdict(describe_file(path))
+    edited(folder, lambda table: table["golden"]["file"].update(described))
+    with pytest.raises(BundleError, match="golden.npz: "):
+        Bundle.open(folder).golden()
+
+
+def test_a_manifest_that_cannot_be_run_cannot_be_made(folder):
+    manifest = Bundle.open(folder).manifest
+    with pytest.raises(ConfigError, match="stages: expected one for each"):
+        dataclasses.replace(manifest, stages=manifest.stages[:2])
+
+
+def test_a_bundle_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(ZeroDivisionError), new_bundle(tmp_path / "new") as folder:
+        (folder / "manifest.json").write_text("half")
+        assert not (tmp_path / "new").exists()
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+    with new_bundle(tmp_path / "new") as folder:
+        (folder / "manifest.json").write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_only_bundles_are_overwritten_and_only_when_asked(tmp_path):
+    for name, file in (("bundle", "manifest.json"), ("other", "thesis.txt")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("old")
+    with pytest.raises(BundleError, match="exists already"), new_bundle(tmp_path / "bundle"):
+        pytest.fail("must not get here")
+    with pytest.raises(BundleError, match="is not a bundle; it is not overwritten"):
+        with new_bundle(tmp_path / "other", overwrite=True):
+            pytest.fail("must not get here")
+    with new_bundle(tmp_path / "bundle", overwrite=True) as folder:
+        (folder / "manifest.json").write_text("new")
+    assert (tmp_path / "bundle" / "manifest.json").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "other"]

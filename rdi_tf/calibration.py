@@ -1,9 +1,11 @@
 """Calibration of a run: thresholds from its validation split, kept in its model file."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 
+from rdi_tf.calibration_source import CalibrationSource, image_digest
 from rdi_tf.costs import network_costs
 from rdi_tf.data import as_arrays, load_dataset
 from rdi_tf.errors import CheckpointError
@@ -26,6 +28,7 @@ class Calibration:
       accuracy: accuracy through the policy, a fraction.
       exit_shares: share of the images that leave at each exit.
       average_executed_macs: executed multiply-adds per image.
+      source: `CalibrationSource`, which images those were.
     """
 
     policy: object
@@ -34,6 +37,7 @@ class Calibration:
     accuracy: float
     exit_shares: tuple[float, ...]
     average_executed_macs: float
+    source: CalibrationSource
 
     def to_dict(self):
         """Plain values for JSON."""
@@ -74,17 +78,55 @@ def calibrate_run(run_dir, policy=None, data_dir=None, limit=None, progress=None
     run = RunFolder.open(run_dir)
     net = load_run(run)
     config = net.config if policy is None else dataclasses.replace(net.config, policy=policy)
-    images, labels = as_arrays(load_dataset(config.data, "validation", config.model.input_shape, data_dir), limit)
-    attacker = ExitAttacker(net, config.evaluation, config.training.seed)
-    logits = attacker.clean_logits(images)
-    if config.policy.adversarial:
-        attacked = attacker.logits(["max_average"], images, labels, progress=progress)["max_average"]
-        logits, labels = np.concatenate([logits, attacked]), np.concatenate([labels, labels])
-    found = _calibration(config.policy, logits, labels, exit_costs(net).executed_macs)
-    net.config, net.thresholds = config, found.thresholds
+    found = CalibrationImages.of(net, config, data_dir, limit, progress).calibrate(config.policy)
+    net.config, net.thresholds, net.calibrated_on = config, found.thresholds, found.source
     with atomic_path(run.model_file) as temporary:
         net.save(temporary)
     return found
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationImages:
+    """What a network says of its validation images; any number of exit rules can be calibrated on it.
+
+    Attributes:
+      logits: exit logits (n, exits, classes), of adversarial versions too where the configuration asks for them.
+      labels: int32 (n,).
+      executed_macs: executed multiply-adds of each exit.
+      source: `CalibrationSource` of the images.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+    executed_macs: tuple[float, ...]
+    source: CalibrationSource
+
+    @classmethod
+    def of(cls, net, config, data_dir=None, limit=None, progress=None):
+        """Run `net` on the validation images of `config`, a `Config`; other arguments as `calibrate_run`'s."""
+        images, labels = as_arrays(load_dataset(config.data, "validation", config.model.input_shape, data_dir), limit)
+        source = CalibrationSource(Path(config.data.name).name, "validation", len(images), image_digest(images))
+        attacker = ExitAttacker(net, config.evaluation, config.training.seed)
+        logits = attacker.clean_logits(images)
+        if config.policy.adversarial:
+            attacked = attacker.logits(["max_average"], images, labels, progress=progress)["max_average"]
+            logits, labels = np.concatenate([logits, attacked]), np.concatenate([labels, labels])
+        return cls(logits, labels, exit_costs(net).executed_macs, source)
+
+    def calibrate(self, policy_config):
+        """The `Calibration` that a `PolicyConfig` asks for; one that cannot be followed raises `ConfigError`."""
+        thresholds = calibrate(policy_config, self.logits, self.labels, self.executed_macs)
+        decision = decide(get_policy(policy_config.name), self.logits, thresholds)
+        shares = np.bincount(decision.exits, minlength=self.logits.shape[1]) / len(self.labels)
+        return Calibration(
+            policy=policy_config,
+            thresholds=thresholds,
+            images=len(self.labels),
+            accuracy=float((decision.predictions == self.labels).mean()),
+            exit_shares=tuple(shares.tolist()),
+            average_executed_macs=float(shares @ np.array(self.executed_macs)),
+            source=self.source,
+        )
 
 
 def load_run(run):
@@ -95,18 +137,3 @@ def load_run(run):
     if net.config is None:
         raise CheckpointError(f"{run.model_file}: holds no configuration")
     return net
-
-
-def _calibration(policy_config, logits, labels, executed_macs):
-    policy = get_policy(policy_config.name)
-    thresholds = calibrate(policy_config, logits, labels, executed_macs)
-    decision = decide(policy, logits, thresholds)
-    shares = np.bincount(decision.exits, minlength=logits.shape[1]) / len(labels)
-    return Calibration(
-        policy=policy_config,
-        thresholds=thresholds,
-        images=len(labels),
-        accuracy=float((decision.predictions == labels).mean()),
-        exit_shares=tuple(shares.tolist()),
-        average_executed_macs=float(shares @ np.array(executed_macs)),
-    )

@@ -1,5 +1,6 @@
 """RDINet: a functional network with named exits and the adversarial train_step. Source: paper, section 3."""
 
+import dataclasses
 import zipfile
 import zlib
 
@@ -7,6 +8,7 @@ import tensorflow as tf
 
 from rdi_tf._keras import keras
 from rdi_tf.attacks import ExitLosses, ExitRule, craft, cross_entropy, defence_form, loss_function
+from rdi_tf.calibration_source import CalibrationSource
 from rdi_tf.config import Config, DefenceConfig
 from rdi_tf.errors import CheckpointError, ConfigError
 from rdi_tf.models import attach_branches, build_network
@@ -33,21 +35,24 @@ class RDINet(keras.Model):
       network: the functional model; one output (batch, classes) of logits for each exit, in order.
       config: the `Config` that it was built from, or None.
       thresholds: floats, one for each early exit, or None before calibration. Saved with the model.
+      calibrated_on: `CalibrationSource` of the thresholds; None where nobody recorded it. Saved with the model.
     """
 
-    def __init__(self, network, config=None, thresholds=None, **kwargs):
+    def __init__(self, network, config=None, thresholds=None, calibrated_on=None, **kwargs):
         """Wrap a functional multi-exit network.
 
         Args:
           network: functional tf_keras model whose outputs come from layers named as the exits, last "main".
           config: `Config`, or its dictionary (as stored in a .keras file), or None.
           thresholds: thresholds of the exit policy, one for each exit but the last, or None.
+          calibrated_on: `CalibrationSource`, or its dictionary, or None.
           **kwargs: `keras.Model`'s own, e.g. name.
         """
         super().__init__(**kwargs)
         self.network = network
         self.config = Config.from_dict(config) if isinstance(config, dict) else config
         self.thresholds = None if thresholds is None else tuple(thresholds)
+        self.calibrated_on = CalibrationSource(**calibrated_on) if isinstance(calibrated_on, dict) else calibrated_on
         self._outputs = list(network.outputs)
         self._subnetworks = [keras.Model(network.input, output) for output in self._outputs]
         self._check_outputs()
@@ -207,6 +212,7 @@ class RDINet(keras.Model):
             "network": keras.saving.serialize_keras_object(self.network),
             "config": None if self.config is None else self.config.to_dict(),
             "thresholds": None if self.thresholds is None else list(self.thresholds),
+            "calibrated_on": None if self.calibrated_on is None else dataclasses.asdict(self.calibrated_on),
             "name": self.name,
         }
 

@@ -116,6 +116,11 @@ class Cascade:
         self._thresholds = check_exit_thresholds(self.policy.name, values, len(self.exit_names))
 
     @property
+    def chain(self):
+        """The `StageChain` that runs its stages, for measurements."""
+        return self._chain
+
+    @property
     def loaded_stages(self):
         """Whether each stage is in memory, tuple of bool."""
         return self._chain.loaded

@@ -105,12 +105,24 @@ class ModelRunner:
         return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
 
     def _invoke(self, inputs):
+        self.feed(inputs)
+        self.invoke()
+        return self.fetch()
+
+    def feed(self, inputs):
+        """Hand over one batch: an array of the input's own shape and dtype. `run` does all three steps."""
         if len(inputs) != self._allocated:
             self._interpreter.resize_tensor_input(self._input, inputs.shape)
             self._interpreter.allocate_tensors()
             self._allocated = len(inputs)
         self._interpreter.set_tensor(self._input, inputs)
+
+    def invoke(self):
+        """Compute what was handed over."""
         self._interpreter.invoke()
+
+    def fetch(self):
+        """Copies of the outputs: dict from name to array of the output's own shape and dtype."""
         return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
 
     def image_input(self, images):
@@ -171,10 +183,11 @@ class StageChain:
           (logits, carried): float32 (batch, classes), and what the next stage takes; None from the last stage.
         """
         runner = self.runner(index)
-        outputs = runner.run(self._hand_over(index, carried))
+        outputs = runner.run(self.hand_over(index, carried))
         return runner.numbers("logits", outputs["logits"]), outputs.get("features")
 
-    def _hand_over(self, index, carried):
+    def hand_over(self, index, carried):
+        """What a stage takes, in its own dtype, of what the one before it returned (of images for the first)."""
         stage = self._stages[index]
         if stage.handover == IMAGE:
             return self.runner(index).image_input(carried)

@@ -9,13 +9,18 @@ from rdi_tf.export.runner import ModelRunner, check_batch
 
 
 class Unsplit:
-    """Runs the unsplit network of a bundle, all exits at once, for comparison with the cascade."""
+    """Runs the unsplit network of a bundle, all exits at once, for comparison with the cascade.
+
+    Attributes:
+      bundle: the `Bundle`.
+      runner: its `ModelRunner`.
+    """
 
     def __init__(self, bundle, num_threads=1):
         """Load it; arguments and errors as for `Cascade`."""
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(Path(bundle))
         piece = self.bundle.manifest.unsplit
-        self._runner = ModelRunner(self.bundle.file(piece.file), piece, num_threads)
+        self.runner = ModelRunner(self.bundle.file(piece.file), piece, num_threads)
 
     def exit_logits(self, images):
         """Logits of every exit.
@@ -30,5 +35,5 @@ class Unsplit:
           DataError: images that the network cannot take.
         """
         manifest = self.bundle.manifest
-        outputs = self._runner.run(self._runner.image_input(check_batch(images, manifest)))
-        return np.stack([self._runner.numbers(name, outputs[name]) for name in manifest.exit_names], axis=1)
+        outputs = self.runner.run(self.runner.image_input(check_batch(images, manifest)))
+        return np.stack([self.runner.numbers(name, outputs[name]) for name in manifest.exit_names], axis=1)

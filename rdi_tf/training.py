@@ -97,6 +97,7 @@ class RunKeeper(keras.callbacks.Callback):
         self._checkpoints = tf.train.CheckpointManager(tf.train.Checkpoint(**parts), run.checkpoints, max_to_keep=2)
         self._writer = tf.summary.create_file_writer(str(run.logs))
         self._stack = contextlib.ExitStack()
+        self._validating = False
 
     @property
     def iteration(self):
@@ -105,9 +106,11 @@ class RunKeeper(keras.callbacks.Callback):
 
     def restore(self):
         """Go back to the newest checkpoint, if there is one; returns the number of finished iterations."""
+        if (self.run.checkpoints / "checkpoint").exists() and self._checkpoints.latest_checkpoint is None:
+            raise CheckpointError(f"{self.run.checkpoints}: names a checkpoint that is not there; mend or empty it")
         try:
             self._checkpoints.restore_or_initialize()
-        except (tf.errors.OpError, ValueError) as error:
+        except (tf.errors.OpError, IndexError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise CheckpointError(f"{self.run.checkpoints}: a checkpoint that does not fit: {reason}") from error
         self._trim_history()
@@ -122,8 +125,9 @@ class RunKeeper(keras.callbacks.Callback):
         return self
 
     def __exit__(self, kind, error, trace):
-        # Ctrl-C and every other stop but a broken loss keep the work done so far.
-        if kind is None or not issubclass(kind, TrainingError):
+        # Ctrl-C and every other stop but a broken loss keep the work done so far. Not in the middle of a validation: a
+        # run that goes on from there would never make it up, so it goes on from the last checkpoint.
+        if not self._validating and (kind is None or not issubclass(kind, TrainingError)):
             self._checkpoints.save(self.iteration)
         self._stack.close()
 
@@ -141,8 +145,10 @@ class RunKeeper(keras.callbacks.Callback):
         self._bar.set_postfix_str(_summary(logs, self._net.exit_names), refresh=False)
         self._bar.update()
         if self.iteration % training.validate_every == 0 or self.iteration == training.iterations:
+            self._validating = True
             self._validate(logs)
             self._net.reset_metrics()
+            self._validating = False
         if time.monotonic() - self._saved_at > training.checkpoint_seconds:
             self._checkpoints.save(self.iteration)
             self._saved_at = time.monotonic()
@@ -154,8 +160,9 @@ class RunKeeper(keras.callbacks.Callback):
                 self._best.assign(figures["robust_accuracy"])
                 with atomic_path(self.run.model_file) as temporary:
                     self._net.save(temporary)
-        row = {"iteration": self.iteration, **{name: float(value) for name, value in logs.items()}, **figures}
-        self._append_history(row)
+        row = {**{name: float(value) for name, value in logs.items()}, **figures}
+        text = {name: f"{value:.6g}" for name, value in row.items()}
+        self._write_history([*self._history(), {"iteration": str(self.iteration), **text}])
         with self._writer.as_default(step=self.iteration):
             for name, value in row.items():
                 tf.summary.scalar(name, value)
@@ -164,8 +171,7 @@ class RunKeeper(keras.callbacks.Callback):
         if self.progress:
             tqdm.write(f"iteration {self.iteration}: validation {shown}", file=self._bar.fp)
 
-    def _append_history(self, row):
-        rows = [*self._history(), {name: f"{value:.6g}" for name, value in row.items()}]
+    def _write_history(self, rows):
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(rows[-1]))
         writer.writeheader()
@@ -179,11 +185,12 @@ class RunKeeper(keras.callbacks.Callback):
 
     def _trim_history(self):
         # Validations after the checkpoint that is resumed from will happen again.
-        rows = [row for row in self._history() if int(row["iteration"]) <= self.iteration]
-        if rows and len(rows) < len(self._history()):
-            self.run.history_file.unlink()
-            for row in rows:
-                self._append_history({name: float(value) for name, value in row.items()})
+        rows = self._history()
+        kept = [row for row in rows if int(row["iteration"]) <= self.iteration]
+        if not kept:
+            self.run.history_file.unlink(missing_ok=True)
+        elif len(kept) < len(rows):
+            self._write_history(kept)
 
 
 class Validator:

@@ -1,0 +1,222 @@
+"""Whole training runs of a network so small that each takes a second or two."""
+
+import csv
+import shutil
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rdi_tf import training
+from rdi_tf._keras import keras
+from rdi_tf.errors import CheckpointError
+from rdi_tf.models import registry
+from rdi_tf.models.layers import batch_norm, convolution, relu
+from rdi_tf.network import build, load
+from rdi_tf.runs import RunFolder
+from rdi_tf.training import TrainingError, train
+
+ITERATIONS = 6
+
+
+def build_tiny(model_config):
+    """One strided convolution with batch norm, then pool and dense."""
+    images = keras.Input(model_config.input_shape)
+    features = relu(batch_norm(convolution(images, 4, 3, "conv", strides=2), "bn"), "stem")
+    pooled = keras.layers.GlobalAveragePooling2D()(features)
+    return keras.Model(images, keras.layers.Dense(model_config.num_classes)(pooled))
+
+
+TINY = types.SimpleNamespace(build=build_tiny, default_exits=lambda model_config: ("stem",))
+
+
+@pytest.fixture(autouse=True)
+def tiny_backbone(monkeypatch):
+    monkeypatch.setitem(registry.BACKBONES, "tiny", TINY)
+
+
+@pytest.fixture
+def config(tiny_config):
+    return short(tiny_config)
+
+
+def short(tiny_config):
+    """`tiny_config` with the tiny network, shorter still."""
+    return tiny_config.with_settings(
+        [
+            'model.backbone="tiny"',
+            "model.input_shape=[8,8,1]",
+            f"training.iterations={ITERATIONS}",
+            "training.batch_size=16",
+            "training.ema_decay=0.9",
+            "training.validate_every=3",
+            "training.validation_images=32",
+            "evaluation.steps=1",
+        ]
+    )
+
+
+def stop(config, folder, when):
+    """Run `config` until `when(keeper)` holds after an iteration; then as if somebody pressed Ctrl-C."""
+    original = training.RunKeeper.on_train_batch_end
+
+    def interrupted(keeper, batch, logs=None):
+        original(keeper, batch, logs)
+        if when(keeper):
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.RunKeeper, "on_train_batch_end", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, folder, progress=False)
+
+
+def history(run):
+    with open(run.history_file, encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def final_state(run):
+    """Every number of the newest checkpoint: weights, momenta, averages, iteration, best accuracy."""
+    reader = tf.train.load_checkpoint(str(run.checkpoints))
+    names = [name for name, shape in reader.get_variable_to_shape_map().items() if "_CHECKPOINTABLE" not in name]
+    return {name: reader.get_tensor(name) for name in names if "save_counter" not in name}
+
+
+def assert_same_end(run, expected):
+    """Two runs ended with the same numbers and the same validations."""
+    found, wanted = final_state(run), final_state(expected)
+    assert set(found) == set(wanted) and len(found) > 20
+    for name, value in wanted.items():
+        # Sums in another order by threads may differ in the last digit; a lost momentum or batch would by far more.
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+    figures = ("iteration", "clean_accuracy", "robust_accuracy")
+    rows = [[[row[name] for name in figures] for row in history(one)] for one in (run, expected)]
+    assert rows[0] == rows[1]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_config, tmp_path_factory):
+    """A run that nothing disturbed. Copy it before changing anything in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.BACKBONES, "tiny", TINY)
+        return train(short(tiny_config), tmp_path_factory.mktemp("runs") / "whole", progress=False)
+
+
+def test_a_run_leaves_history_checkpoint_and_calibrated_model(config, finished):
+    rows = history(finished)
+    assert [row["iteration"] for row in rows] == [3, 6]
+    kinds = [f"{kind}_{name}" for kind in ("clean", "adversarial") for name in ("branch_1", "main")]
+    assert list(rows[0]) == ["iteration", "loss", *kinds, "clean_accuracy", "robust_accuracy"]
+    assert all(0 <= row[name] <= 1 for row in rows for name in (*kinds, "clean_accuracy", "robust_accuracy"))
+    assert all(row["robust_accuracy"] <= row["clean_accuracy"] for row in rows)
+    net = load(finished.model_file)
+    assert net.config == config == finished.config
+    assert len(net.thresholds) == 1
+    assert list(finished.logs.glob("events.out.tfevents.*"))
+    assert not [path for path in finished.path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_finished_run_is_left_as_it_is(config, finished):
+    before = {path: path.stat().st_mtime_ns for path in (finished.model_file, finished.history_file)}
+    train(config, finished.path, progress=False)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_run_stopped_midway_ends_as_one_that_was_not(config, finished, tmp_path):
+    stop(config, tmp_path / "run", lambda keeper: keeper.iteration == 4)
+    run = RunFolder.open(tmp_path / "run")
+    assert [row["iteration"] for row in history(run)] == [3]
+    train(config, run.path, progress=False)
+    assert_same_end(run, finished)
+
+
+def test_a_run_stopped_in_its_last_validation_makes_it_up(config, finished, tmp_path, monkeypatch):
+    figures, calls = training.Validator.figures, []
+
+    def interrupted(validator):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return figures(validator)
+
+    monkeypatch.setattr(training.Validator, "figures", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", progress=False)
+    assert_same_end(train(config, tmp_path / "run", progress=False), finished)
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(config, finished, tmp_path):
+    shutil.copytree(finished.path, tmp_path / "run")
+    run = RunFolder.open(tmp_path / "run")
+    stop(config, tmp_path / "early", lambda keeper: keeper.iteration == 5)
+    shutil.rmtree(run.checkpoints)
+    shutil.copytree(tmp_path / "early" / "checkpoints", run.checkpoints)
+    assert [row["iteration"] for row in history(run)] == [3, 6]  # the last is ahead of the checkpoint
+    train(config, run.path, progress=False)
+    assert_same_end(run, finished)
+
+
+def test_another_configuration_is_not_resumed(config, finished):
+    with pytest.raises(CheckpointError, match="training.seed is 0 there, 1 here"):
+        train(config.with_settings(["training.seed=1"]), finished.path, progress=False)
+
+
+def test_damaged_checkpoints_are_refused(config, finished, tmp_path):
+    for name, damage in {
+        "index": lambda folder: next(folder.glob("*.index")).write_bytes(b"no index"),
+        "data": lambda folder: next(folder.glob("*.data*")).write_bytes(b""),
+        "gone": lambda folder: next(folder.glob("*.index")).unlink(),
+        "names": lambda folder: (folder / "checkpoint").write_text("no checkpoint"),
+    }.items():
+        shutil.copytree(finished.path, tmp_path / name)
+        damage(tmp_path / name / "checkpoints")
+        with pytest.raises(CheckpointError, match=f"{name}/checkpoints: "):
+            train(config, tmp_path / name, progress=False)
+
+
+def test_the_most_robust_weights_are_kept_averaged(config, tmp_path, monkeypatch):
+    seen = []
+
+    def figures(validator):
+        net = validator._attacker.net
+        seen.append([weight.numpy() for weight in net.weights])
+        return {"clean_accuracy": 0.9, "robust_accuracy": (0.2, 0.5, 0.5, 0.4)[len(seen) - 1]}
+
+    monkeypatch.setattr(training.Validator, "figures", figures)
+    settings = ["training.iterations=4", "training.validate_every=1"]
+    run = train(config.with_settings(settings), tmp_path / "run", progress=False)
+    assert [row["robust_accuracy"] for row in history(run)] == [0.2, 0.5, 0.5, 0.4]
+    kept = [weight.numpy() for weight in load(run.model_file).weights]
+    for weight, second, last in zip(kept, seen[1], seen[3], strict=True):
+        np.testing.assert_array_equal(weight, second)
+        assert np.any(weight != last)
+    averaged, own = seen[3], final_state(run)
+    assert not any(np.array_equal(averaged[0], value) for name, value in own.items() if name.startswith("net/"))
+
+
+@pytest.mark.parametrize("defence", ["standard", "main_branch", "average"])
+def test_other_defences(config, tmp_path, defence, monkeypatch):
+    nets = []
+    monkeypatch.setattr(training, "build", lambda config: nets.append(build(config)) or nets[0])
+    run = train(config.with_settings([f"defence.name={defence}"]), tmp_path / "run", progress=False)
+    (row, last) = history(run)
+    assert last["iteration"] == ITERATIONS
+    assert ("adversarial_main" in row) == (defence != "standard")
+    if defence == "standard":
+        assert row["robust_accuracy"] == row["clean_accuracy"]
+    assert nets[0].train_tf_function.experimental_get_tracing_count() == 1
+
+
+def test_a_broken_loss_ends_the_run_and_is_not_saved(config, tmp_path):
+    with pytest.raises(TrainingError, match=r"the loss became (nan|inf) at iteration \d.*lower training.learning_rate"):
+        train(config.with_settings(["training.learning_rate=1e30"]), tmp_path / "run", progress=False)
+    run = RunFolder.open(tmp_path / "run")
+    assert not run.model_file.exists()
+    assert not list(run.checkpoints.iterdir())
+
+
+def test_training_learns(trained_run):
+    rows = history(RunFolder.open(trained_run))
+    assert rows[-1]["clean_accuracy"] > 0.8  # the digits preset, shortened; guessing gives 0.1

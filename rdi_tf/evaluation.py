@@ -1,50 +1,37 @@
-"""Evaluation of a run on the test split: the paper's table and the strict figures beside it, kept in RUN/evaluation."""
+"""Evaluation of a run on the test split: the paper's table and stricter ones, kept in RUN/evaluation."""
 
 import dataclasses
-import hashlib
 import shutil
 import time
-from pathlib import Path
 
 import numpy as np
 
-from rdi_tf.attacks import form_names
-from rdi_tf.calibration import exit_costs, load_run
-from rdi_tf.data import as_arrays, load_dataset
-from rdi_tf.errors import CheckpointError, ConfigError
+from rdi_tf.kept import kept_logits
 from rdi_tf.policies import get_policy
 from rdi_tf.provenance import provenance
 from rdi_tf.results import summarise
-from rdi_tf.robustness import ExitAttacker
-from rdi_tf.runs import RunFolder, atomic_path, write_atomic
+from rdi_tf.runs import atomic_path, write_atomic
+from rdi_tf.suites import plan_attacks
 from rdi_tf.tables import to_csv, to_markdown
+from rdi_tf.trust import run_checks
+from rdi_tf.workbench import Workbench
 
 
-def evaluate(
-    run_dir,
-    attacks="paper",
-    attack=None,
-    limit=None,
-    seed=0,
-    batch_size=250,
-    data_dir=None,
-    progress=None,
-    command="",
-):
+def evaluate(run_dir, attacks="paper", *, checks=True, reuse=False, command="", **options):
     """Evaluate a run's network on its test split, clean and attacked, through its exit policy.
 
     Finished batches are kept in the run folder until the evaluation is done: one that was killed goes on where it was.
 
     Args:
       run_dir: a run folder with a calibrated model.
-      attacks: "paper" (every exit, average, max-average), "all" (random too), "none", or forms separated by commas.
-      attack: `AttackConfig`; None for the run's own evaluation attack.
-      limit: use the first so many test images; None for all.
-      seed: seed of the attacks.
-      batch_size: images at a time.
-      data_dir: TFDS directory; None for TFDS_DATA_DIR or TFDS's default.
-      progress: callable (form, images done, images), or None.
+      attacks: a suite ("paper": every exit, average, max-average; "all": random too; "quick", "strong", "slowdown",
+        "none"), or attacks separated by commas (`rdi_tf.suites`).
+      checks: whether to check that the figures can be trusted (`rdi_tf.trust`).
+      reuse: take what an earlier evaluation of the same network kept, for attacks that it ran in the same way and that
+        do not depend on the exit rule.
       command: the command line, for the record.
+      **options: attack, policy, attack_outputs, limit, seed, batch_size, data_dir, progress: as
+        `rdi_tf.workbench.Workbench.open` takes them.
 
     Returns:
       `rdi_tf.results.EvaluationResult`; also written to RUN/evaluation as JSON, CSV and Markdown, with the exit logits
@@ -52,67 +39,85 @@ def evaluate(
 
     Raises:
       CheckpointError: no run, no model, or a model without thresholds.
-      ConfigError: an unknown attack form.
+      ConfigError: an unknown attack or exit rule.
       DataError: the data set cannot be had.
     """
-    started = time.monotonic()
-    run = RunFolder.open(run_dir)
-    net = load_run(run)
-    config = net.config
-    forms = attack_forms(attacks, net.exit_names)
-    if net.thresholds is None:
-        raise CheckpointError(f"{run.model_file}: has no thresholds yet; run `rdi-tf calibrate {run.path}` first")
-    attack = attack or config.evaluation
-    dataset = load_dataset(config.data, "test", config.model.input_shape, data_dir)
-    images, labels = as_arrays(dataset, limit)
-    attacker = ExitAttacker(net, attack, seed, batch_size)
-    unfinished = run.evaluation / f"unfinished-{_key(net, attack, config.data.name, len(images), seed, batch_size)}"
-    clean = attacker.clean_logits(images)
-    attacked = attacker.logits(forms, images, labels, unfinished, progress)
-    result = summarise(
-        labels,
-        clean,
-        attacked,
-        get_policy(config.policy.name),
-        net.thresholds,
-        exit_costs(net),
-        name=config.name,
-        dataset=Path(config.data.name).name,
-        attack=dataclasses.asdict(attack) if forms else {},
-        provenance={**provenance(command, seed), "seconds": round(time.monotonic() - started, 1)},
-    )
-    _write(run, _file_name(forms, attack, dataset, images), result, labels, clean, attacked)
-    shutil.rmtree(unfinished, ignore_errors=True)
+    bench = Workbench.open(run_dir, **options)
+    result, attacked = evaluate_bench(bench, attacks, checks, reuse, command)
+    _write(bench, evaluation_name(bench, result.suite, bool(result.attacks)), result, attacked)
+    shutil.rmtree(bench.folder, ignore_errors=True)
     return result
 
 
-def attack_forms(attacks, exit_names):
-    """The forms that a word or a comma-separated list names; an unknown form raises `ConfigError`."""
-    known = form_names(exit_names)
-    words = {"paper": known[:-1], "all": known, "none": ()}
-    forms = words.get(attacks) if attacks in words else tuple(name.strip() for name in attacks.split(","))
-    for form in forms:
-        if form not in known:
-            raise ConfigError(f"attacks: expected {', '.join(words)} or a list of {', '.join(known)}, got {form!r}")
-    return forms
+def evaluate_bench(bench, attacks="paper", checks=True, reuse=False, command="", known=None):
+    """Evaluate what lies on a workbench; writes nothing but unfinished batches.
+
+    Args:
+      bench: the `Workbench` of a run.
+      attacks, checks, reuse, command: as `evaluate`'s.
+      known: dict from attack name to exit logits that need not be computed again, or None.
+
+    Returns:
+      The `EvaluationResult`, and the `rdi_tf.workbench.Attacked` behind it.
+
+    Raises:
+      ConfigError: an unknown attack.
+    """
+    started = time.monotonic()
+    plan = plan_attacks(attacks, bench.attack, bench.net.exit_names, bench.net.num_classes)
+    known = {attack.name: known[attack.name] for attack in plan.attacks if attack.name in (known or {})}
+    reused = kept_logits(bench, [a for a in plan.attacks if a.name not in known]) if reuse else {}
+    attacked = bench.run_attacks(plan.attacks, {**known, **reused})
+    made, warnings = run_checks(bench, plan, attacked) if checks else ((), ())
+    record = {**provenance(command, bench.seed), "seconds": round(time.monotonic() - started, 1)}
+    result = summarise(
+        bench.labels,
+        bench.clean,
+        attacked.logits,
+        get_policy(bench.rule.name),
+        bench.rule.thresholds,
+        bench.costs,
+        met={attack.name: attacked.met[attack.name] for attack in plan.attacks if attack.on_survivors},
+        searches={attack.name: dataclasses.asdict(attack.search) for attack in plan.attacks},
+        name=bench.config.name,
+        dataset=bench.dataset,
+        suite=plan.name,
+        attack=dataclasses.asdict(bench.attack) if plan.attacks else {},
+        attack_outputs=bench.outputs,
+        provenance={**record, "reused": sorted(reused)} if reused else record,
+        checks=made,
+        warnings=warnings,
+    )
+    return result, attacked
 
 
-def _key(net, attack, dataset_name, images, seed, batch_size):
-    """Names the work that unfinished batches belong to: anything that changes them changes it."""
-    digest = hashlib.sha256(repr((attack, dataset_name, images, seed, batch_size)).encode())
-    for weight in net.get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()[:12]
+def evaluation_name(bench, suite, attacked=True):
+    """Name of an evaluation's files, without suffix.
+
+    Args:
+      bench: the `Workbench`.
+      suite: name of the suite; empty for a list of attacks.
+      attacked: whether there were attacks.
+
+    Returns:
+      str: the algorithm and its steps, after the suite unless that is the paper's; then what else is not as usual.
+    """
+    parts = [f"{bench.attack.algorithm}-{bench.attack.steps}" if attacked else "clean"]
+    if suite not in ("", "none", "all", "paper"):
+        parts.insert(0, suite)
+    if bench.rule.name != bench.net.config.policy.name:
+        parts.append(bench.rule.name)
+    if bench.outputs == "policy":
+        parts.append("policy-outputs")
+    if not bench.whole:
+        parts.append(f"first-{len(bench.labels)}")
+    return "-".join(parts)
 
 
-def _file_name(forms, attack, dataset, images):
-    name = f"{attack.algorithm}-{attack.steps}" if forms else "clean"
-    return name if len(images) == dataset.size else f"{name}-first-{len(images)}"
-
-
-def _write(run, name, result, labels, clean, attacked):
-    result.save(run.evaluation / f"{name}.json")
-    write_atomic(run.evaluation / f"{name}.csv", to_csv(result))
-    write_atomic(run.evaluation / f"{name}.md", to_markdown(result))
-    with atomic_path(run.evaluation / f"{name}.npz") as temporary:
-        np.savez_compressed(temporary, labels=labels, clean=clean, **attacked)
+def _write(bench, name, result, attacked):
+    folder = bench.run.evaluation
+    result.save(folder / f"{name}.json")
+    write_atomic(folder / f"{name}.csv", to_csv(result))
+    write_atomic(folder / f"{name}.md", to_markdown(result))
+    with atomic_path(folder / f"{name}.npz") as temporary:
+        np.savez_compressed(temporary, labels=bench.labels, clean=bench.clean, **attacked.logits)

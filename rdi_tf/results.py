@@ -7,17 +7,19 @@ differ). Savings are against the plain backbone without branches, each in its ow
 
 import dataclasses
 import json
-import typing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from rdi_tf.efficacy import efficacy
 from rdi_tf.errors import ConfigError, DataError
+from rdi_tf.plain_values import build_dataclass, refuse_constant
 from rdi_tf.policies import decide
 from rdi_tf.runs import write_atomic
 
-FORMAT = 1
+# 1 had no suites: every attack met every image and searched like the evaluation. It is still read.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,19 @@ class Outcome:
 
     Attributes:
       name: "clean", or the attack: its form ("branch_1", …, "main", "average", "max_average", "random", …), after the
-        algorithm and a slash if the evaluation has several ("fgsm/average").
-      kind: "clean" or "attack".
-      accuracy: share of the images that the policy calls right.
+        way to search and a slash if that is not the evaluation's own ("apgd-ce/average").
+      kind: "clean"; "attack", which met all images; or "remaining", which met only those that the attacks before it had
+        left standing. Figures of the last kind are over all images, those that fell before as they fell.
+      accuracy: share of the images that the policy calls right: for "remaining", after this attack and all before it.
       per_exit_accuracy: accuracy of each exit alone, on all images.
       exit_shares: share of the images that leave at each exit.
       average_executed_macs: executed multiply-adds per image.
       average_paper_mflops: the paper's MFlops per image.
       executed_saving: 1 - average / backbone, in executed multiply-adds; negative where the branches cost more.
       paper_saving: the same in the paper's MFlops.
+      efficacy: what is left of the saving, between 0 and 1 (`rdi_tf.efficacy`), over executed multiply-adds.
+      images: number of images that the attack was run on.
+      search: how the attack searched (algorithm, epsilon, …), plain values; empty for "clean".
     """
 
     name: str
@@ -75,6 +81,22 @@ class Outcome:
     average_paper_mflops: float
     executed_saving: float
     paper_saving: float
+    efficacy: float
+    images: int
+    search: dict
+
+
+@dataclass(frozen=True)
+class TrustWarning:
+    """A reason not to take the figures at face value.
+
+    Attributes:
+      check: name of the check that found it (`rdi_tf.trust`).
+      message: what was found, in one sentence.
+    """
+
+    check: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -85,23 +107,30 @@ class EvaluationResult:
       name: the preset or configuration.
       dataset: the data set.
       images: number of images.
-      attack: how the attacks searched (algorithm, epsilon, …), plain values.
+      suite: name of the suite of attacks; empty for a list of attacks.
+      attack: how the evaluation's own attack searched (algorithm, epsilon, …), plain values; empty without attacks.
+      attack_outputs: what attacks on exits aimed at: "exits", each exit's own logits, or "policy", what the exit rule
+        calls classes from.
       policy: name of the exit rule.
       thresholds: its thresholds.
       clean: the clean images.
       attacks: the attacks, in the order they were given.
-      worst_case: lowest accuracy of the attacks (the paper's "worst-case"); None without attacks.
+      worst_case: lowest accuracy of the attacks that met all images (the paper's "worst-case"); None without attacks.
       worst_case_attack: the name of that attack.
       per_image_worst_case: share of the images that the policy calls right clean and under every one of the attacks.
         An attacker who picks the best of them for each image leaves this much; at most `worst_case`.
       costs: the exits' costs.
       provenance: where the figures come from: seed, command, versions, machine, date, seconds.
+      checks: names of the trust checks that were made.
+      warnings: what they found, tuple of `TrustWarning`.
     """
 
     name: str
     dataset: str
     images: int
+    suite: str
     attack: dict
+    attack_outputs: str
     policy: str
     thresholds: tuple[float, ...]
     clean: Outcome
@@ -111,6 +140,8 @@ class EvaluationResult:
     per_image_worst_case: float | None
     costs: ExitCosts
     provenance: dict
+    checks: tuple[str, ...] = ()
+    warnings: tuple[TrustWarning, ...] = ()
 
     def to_json(self):
         """This result as JSON text; numbers that are not finite, or other unfit values, raise `DataError`."""
@@ -122,15 +153,17 @@ class EvaluationResult:
 
     @classmethod
     def from_json(cls, text):
-        """The result that `to_json` wrote; other text raises `DataError`."""
+        """The result that `to_json` wrote, now or in format 1; other text raises `DataError`."""
         try:
-            table = json.loads(text, parse_constant=_refuse_constant)
+            table = json.loads(text, parse_constant=refuse_constant)
         except json.JSONDecodeError as error:
             raise DataError(f"result: expected JSON, got text that is not: {error}") from error
-        if not isinstance(table, dict) or table.get("format") != FORMAT:
-            found = table.get("format") if isinstance(table, dict) else table
-            raise DataError(f"result: expected an evaluation of format {FORMAT}, got {str(found)[:80]}")
-        return _build(cls, {key: value for key, value in table.items() if key != "format"}, "result")
+        found = table.get("format") if isinstance(table, dict) else table
+        if found not in (1, FORMAT) or isinstance(table, int):
+            raise DataError(f"result: expected an evaluation of format {FORMAT} or 1, got {str(found)[:80]}")
+        if found == 1:
+            table = _from_format_1(table)
+        return build_dataclass(cls, {key: value for key, value in table.items() if key != "format"}, "result")
 
     def save(self, path):
         """Write this result to a JSON file, whole or not at all."""
@@ -146,9 +179,7 @@ class EvaluationResult:
         return cls.from_json(text)
 
 
-def summarise(
-    labels, clean_logits, attack_logits, policy, thresholds, costs, *, name="", dataset="", attack=None, provenance=None
-):
+def summarise(labels, clean_logits, attack_logits, policy, thresholds, costs, *, met=None, searches=None, **described):
     """Apply the exit policy to clean and attacked images and count.
 
     Args:
@@ -158,7 +189,10 @@ def summarise(
       policy: a `rdi_tf.policies.Policy`.
       thresholds: one number for each exit but the last.
       costs: the `ExitCosts`.
-      name, dataset, attack, provenance: kept in the result as they are.
+      met: dict from the names of attacks on survivors to the number of images that they met; all others met all.
+      searches: dict from attack name to how it searched; None where all searched as `attack` says.
+      **described: name, dataset, suite, attack, attack_outputs, provenance, checks, warnings: kept in the result as
+        they are.
 
     Returns:
       The `EvaluationResult`.
@@ -167,7 +201,9 @@ def summarise(
       DataError: logits and labels that do not fit together, or that are unusable.
       ConfigError: thresholds or costs that do not fit the exits.
     """
-    labels = _check_labels(labels)
+    described = {"name": "", "dataset": "", "suite": "", "attack": {}, "attack_outputs": "exits", **described}
+    described["provenance"] = dict(described.get("provenance") or {})
+    labels, met, searches = _check_labels(labels), met or {}, searches or {}
     clean, survives = _outcome("clean", "clean", labels, clean_logits, policy, thresholds, costs)
     outcomes = []
     for attack_name, logits in attack_logits.items():
@@ -175,24 +211,24 @@ def summarise(
             raise DataError(
                 f"attack_logits[{attack_name!r}]: expected shape {np.shape(clean_logits)}, got {np.shape(logits)}"
             )
-        outcome, right = _outcome(attack_name, "attack", labels, logits, policy, thresholds, costs)
-        outcomes.append(outcome)
+        kind = "remaining" if attack_name in met else "attack"
+        outcome, right = _outcome(attack_name, kind, labels, logits, policy, thresholds, costs)
+        search = dict(searches.get(attack_name, described["attack"]))
+        outcomes.append(dataclasses.replace(outcome, images=met.get(attack_name, len(labels)), search=search))
         survives = survives & right
-    worst = min(outcomes, key=lambda outcome: outcome.accuracy, default=None)
+    over_all = [outcome for outcome in outcomes if outcome.kind == "attack"]
+    worst = min(over_all, key=lambda outcome: outcome.accuracy, default=None)
     return EvaluationResult(
-        name=name,
-        dataset=dataset,
+        **described,
         images=len(labels),
-        attack=dict(attack or {}),
         policy=policy.name,
         thresholds=tuple(float(threshold) for threshold in thresholds),
         clean=clean,
         attacks=tuple(outcomes),
         worst_case=worst and worst.accuracy,
         worst_case_attack=worst and worst.name,
-        per_image_worst_case=float(survives.mean()) if worst else None,
+        per_image_worst_case=float(survives.mean()) if outcomes else None,
         costs=costs,
-        provenance=dict(provenance or {}),
     )
 
 
@@ -217,8 +253,32 @@ def _outcome(name, kind, labels, exit_logits, policy, thresholds, costs):
         average_paper_mflops=paper,
         executed_saving=1 - executed / costs.backbone_executed_macs,
         paper_saving=1 - paper / costs.backbone_paper_mflops,
+        efficacy=efficacy(shares, costs.executed_macs),
+        images=len(labels),
+        search={},
     )
     return outcome, right
+
+
+def _from_format_1(table):
+    """A result of format 1 with what format 2 has more."""
+    try:
+        macs, attack = table["costs"]["executed_macs"], table["attack"]
+
+        def outcome(old, search):
+            return {**old, "efficacy": efficacy(old["exit_shares"], macs), "images": table["images"], "search": search}
+
+        return {
+            **table,
+            "suite": "",
+            "attack_outputs": "exits",
+            "clean": outcome(table["clean"], {}),
+            "attacks": [outcome(old, attack) for old in table["attacks"]],
+            "checks": [],
+            "warnings": [],
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"result: missing or unknown in an evaluation of format 1: {error}") from error
 
 
 def _check_labels(labels):
@@ -226,28 +286,3 @@ def _check_labels(labels):
     if labels.ndim != 1 or len(labels) == 0 or labels.dtype.kind not in "iu":
         raise DataError(f"labels: expected one integer or more, got shape {labels.shape} of {labels.dtype}")
     return labels
-
-
-def _refuse_constant(text):
-    raise DataError(f"result: expected finite numbers, got {text}")
-
-
-def _build(cls, table, place):
-    hints = typing.get_type_hints(cls)
-    if not isinstance(table, dict) or set(table) != set(hints):
-        found = sorted(set(table) ^ set(hints)) if isinstance(table, dict) else table
-        raise DataError(f"{place}: missing or unknown: {', '.join(map(str, found)) if found else found!r}")
-    return cls(**{key: _convert(hint, table[key], f"{place}.{key}") for key, hint in hints.items()})
-
-
-def _convert(hint, value, place):
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, place)
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list):
-            raise DataError(f"{place}: expected a list, got {value!r}")
-        return tuple(_convert(typing.get_args(hint)[0], item, place) for item in value)
-    accepted = (int, float) if hint is float else hint
-    if not isinstance(value, accepted) or isinstance(value, bool):
-        raise DataError(f"{place}: expected {getattr(hint, '__name__', hint)}, got {value!r}")
-    return value

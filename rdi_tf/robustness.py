@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from rdi_tf.attacks import craft, loss_function
+from rdi_tf.attacks import SLOWDOWN, craft, form_names, loss_function, policy_form_names
+from rdi_tf.policies import get_policy, log_softmax
+from rdi_tf.policy_outputs import combines, policy_losses
 from rdi_tf.runs import atomic_path
 
 
@@ -15,9 +17,12 @@ class ExitAttacker:
 
     `max_average` of cross-entropies costs nothing beyond the single attacks: its candidates are theirs, and which one
     it takes follows from their logits.
+
+    Attributes:
+      losses: the `rdi_tf.attacks.ExitLosses` that the paper's forms attack.
     """
 
-    def __init__(self, net, attack, seed=0, batch_size=250, rule=None):
+    def __init__(self, net, attack, seed=0, batch_size=250, rule=None, outputs="exits"):
         """Prepare.
 
         Args:
@@ -26,13 +31,24 @@ class ExitAttacker:
           seed: from which random starts derive, folded with the number of the batch.
           batch_size: images at a time; the last batch is padded to it.
           rule: `rdi_tf.attacks.ExitRule` that attacks on the exit rule aim at; None for the network's own.
+          outputs: "exits" where the forms of the paper attack each exit's own logits, "policy" where they attack what
+            the rule calls classes from (they differ for rules that average over exits).
+
+        Raises:
+          ConfigError: other `outputs`, or "policy" without a rule.
         """
         self.net = net
         self.attack = attack
         self.seed = tf.constant([seed, 0], tf.int32)
         self.batch_size = batch_size
-        losses = net.exit_losses(loss=loss_function(attack.loss))
-        self._losses = dataclasses.replace(losses, rule=rule or losses.rule)
+        rule = rule or net.exit_rule
+        loss = loss_function(attack.loss)
+        self._combines = combines(outputs, rule)
+        on_rule = dataclasses.replace(net.exit_losses(loss=loss), rule=rule)
+        self.losses = policy_losses(net, rule, loss) if self._combines else on_rule
+        # Forms that attack the rule do its combining themselves.
+        self._losses_of = {form: self.losses for form in form_names(net.exit_names)}
+        self._losses_of |= dict.fromkeys((*policy_form_names(net.exit_names), SLOWDOWN), on_rule)
         self._compiled = {}
         self._forward = tf.function(lambda images: net(images), autograph=False)
 
@@ -69,7 +85,8 @@ class ExitAttacker:
             run = [*exit_names, *(form for form in run if form not in exit_names)]
         found = {form: self._form_logits(form, images, labels, folder, progress) for form in run}
         if derived:
-            found["max_average"] = strongest_logits(np.stack([found[name] for name in exit_names]), labels)
+            combine = get_policy(self.losses.rule.name).log_probabilities if self._combines else None
+            found["max_average"] = strongest_logits(np.stack([found[name] for name in exit_names]), labels, combine)
         return {form: found[form] for form in forms}
 
     def surviving_logits(self, form, images, labels, survives, logits, folder=None, progress=None):
@@ -133,7 +150,7 @@ class ExitAttacker:
         if form not in self._compiled:
 
             def run(images, labels, seed):
-                return craft(form, self._losses, images, labels, self.attack, seed)
+                return craft(form, self._losses_of.get(form, self.losses), images, labels, self.attack, seed)
 
             self._compiled[form] = tf.function(run, autograph=False)
         return self._compiled[form]
@@ -149,18 +166,23 @@ class ExitAttacker:
         return tf.constant(np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows)
 
 
-def strongest_logits(candidates, labels):
+def strongest_logits(candidates, labels, combine=None):
     """What max-average takes: for each image the single attack whose mean cross-entropy over the exits is largest.
 
     Args:
       candidates: float32 array (attacks, n, exits, classes).
       labels: int32 array (n,).
+      combine: callable, exit logits (n, exits, classes) -> log-probabilities whose cross-entropies are meant; None for
+        each exit's own.
 
     Returns:
       float32 array (n, exits, classes).
     """
-    shifted = candidates - candidates.max(axis=-1, keepdims=True)
-    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    true_class = np.broadcast_to(labels[None, :, None, None], (*candidates.shape[:-1], 1))
-    mean_losses = -np.take_along_axis(log_probabilities, true_class, axis=-1)[..., 0].mean(axis=-1)
-    return candidates[mean_losses.argmax(axis=0), np.arange(candidates.shape[1])]
+    combine = combine or log_softmax
+    true_class = np.broadcast_to(labels[:, None, None], (*candidates.shape[1:-1], 1))
+
+    def mean_loss(exit_logits):
+        return -np.take_along_axis(combine(exit_logits), true_class, axis=-1)[..., 0].mean(axis=-1)
+
+    mean_losses = [mean_loss(exit_logits) for exit_logits in candidates]
+    return candidates[np.argmax(mean_losses, axis=0), np.arange(candidates.shape[1])]

@@ -7,7 +7,7 @@ import csv
 import io
 from dataclasses import dataclass
 
-FORMATS = {"%": "{:.2f}", "MFlops (paper)": "{:.2f}", "MACs": "{:,.0f}"}
+FORMATS = {"%": "{:.2f}", "MFlops (paper)": "{:.2f}", "MACs": "{:,.0f}", "of 1": "{:.3f}"}
 FORM_LABELS = {"main": "Main Branch", "max_average": "Max-Average"}
 
 
@@ -85,32 +85,44 @@ def to_csv(result, reported=None):
 def _accuracies(result):
     yield "TA", (result.clean.accuracy,), "%"
     for attack in result.attacks:
-        yield f"ATA ({_label(attack.name)})", (attack.accuracy,), "%"
+        named = f"ATA ({_label(attack.name)})" if attack.kind == "attack" else f"Remaining after {_label(attack.name)}"
+        yield named, (attack.accuracy,), "%"
     if result.attacks:
-        yield "ATA (Worst-Case)", (result.worst_case,), "%"
+        # The lowest of a few accuracies says nothing where most attacks met survivors only.
+        if not _in_turns(result):
+            yield "ATA (Worst-Case)", (result.worst_case,), "%"
         yield "Per-image worst case", (result.per_image_worst_case,), "%"
 
 
 def _costs(result):
-    """The paper's two rows are those under max-average; the same in executed work, and on clean images, beside them."""
+    """The paper's two rows are those under max-average; beside them executed work, slowdown attacks, clean images."""
+    slowdowns = [attack for attack in result.attacks if attack.name.rpartition("/")[2] == "slowdown"]
     for attack in result.attacks:
         algorithm, _, form = attack.name.rpartition("/")
         if form == "max_average":
-            suffix = f" ({algorithm.upper()})" if algorithm else ""
-            yield f"Average MFlops{suffix}", (attack.average_paper_mflops,), "MFlops (paper)"
-            yield f"Computation Saving{suffix}", (attack.paper_saving,), "%"
-            yield f"Executed MACs{suffix}", (attack.average_executed_macs,), "MACs"
-            yield f"Executed saving{suffix}", (attack.executed_saving,), "%"
-    yield "Average MFlops, clean", (result.clean.average_paper_mflops,), "MFlops (paper)"
-    yield "Computation Saving, clean", (result.clean.paper_saving,), "%"
-    yield "Executed MACs, clean", (result.clean.average_executed_macs,), "MACs"
-    yield "Executed saving, clean", (result.clean.executed_saving,), "%"
+            yield from _costs_of(attack, f" ({algorithm.upper()})" if algorithm else "")
+        elif attack in slowdowns:
+            yield from _costs_of(attack, f" ({_label(attack.name)})")
+            yield f"Efficacy ({_label(attack.name)})", (attack.efficacy,), "of 1"
+    yield from _costs_of(result.clean, ", clean")
+    if slowdowns:
+        yield "Efficacy, clean", (result.clean.efficacy,), "of 1"
+
+
+def _costs_of(outcome, suffix):
+    yield f"Average MFlops{suffix}", (outcome.average_paper_mflops,), "MFlops (paper)"
+    yield f"Computation Saving{suffix}", (outcome.paper_saving,), "%"
+    yield f"Executed MACs{suffix}", (outcome.average_executed_macs,), "MACs"
+    yield f"Executed saving{suffix}", (outcome.executed_saving,), "%"
 
 
 def _exits(result):
     yield "Accuracy of each exit, clean", result.clean.per_exit_accuracy, "%"
     yield "Exit shares, clean", result.clean.exit_shares, "%"
     for attack in result.attacks:
+        # After turns, images lie where the attack that broke them left them: no exit shares of one attack.
+        if attack.kind == "remaining":
+            continue
         yield f"Exit shares ({_label(attack.name)})", attack.exit_shares, "%"
 
 
@@ -131,25 +143,51 @@ def _cells(result, reported):
     return lines if reported else [[label, measured, unit] for label, measured, _, unit in lines]
 
 
+def _in_turns(result):
+    return any(attack.kind == "remaining" for attack in result.attacks)
+
+
 def _title(result):
     named = f"{result.name}: " if result.name else ""
     data = f"{result.images:,} images" + (f" of {result.dataset}" if result.dataset else "")
     search = ", ".join(f"{key} {value}" for key, value in result.attack.items())
-    return f"{named}{data}, exit rule {result.policy}" + (f"; attacks: {search}" if search else "")
+    suite = f"{result.suite} " if result.suite not in ("", "none", "paper") else ""
+    return f"{named}{data}, exit rule {result.policy}" + (f"; {suite}attacks: {search}" if search else "")
 
 
 def _notes(result):
-    """What the rows mean where their names do not say it."""
-    notes = []
-    if result.attacks:
-        notes = [
-            f"ATA (Worst-Case) is the lowest of the {len(result.attacks)} accuracies under attack "
-            f"({_label(result.worst_case_attack)}).",
-            "Per-image worst case is the share of images called right clean and under every one of these attacks.",
-        ]
+    """What the rows mean where their names do not say it, and the reasons to distrust them."""
     return [
-        *notes,
+        *_attack_notes(result),
         "Average MFlops and Computation Saving without further words are those under the max-average attack, in the "
         "paper's accounting; executed MACs count all that runs. Savings are against the plain backbone.",
         f"Exits in order: {', '.join(result.costs.exit_names)}.",
+        *([f"Trust checks made: {', '.join(result.checks)}."] if result.checks else []),
+        *(f"WARNING ({warning.check}): {warning.message}." for warning in result.warnings),
     ]
+
+
+def _attack_notes(result):
+    if not result.attacks:
+        return []
+    notes = ["Per-image worst case is the share of images called right clean and under every one of these attacks."]
+    if _in_turns(result):
+        notes.insert(
+            0,
+            "ATA rows are accuracies over all images. Remaining after … rows are not: that attack met only the images "
+            "that were still called right, and the figure is the share of all images that are right after it.",
+        )
+    else:
+        notes.insert(
+            0,
+            f"ATA (Worst-Case) is the lowest of the {len(result.attacks)} accuracies under attack "
+            f"({_label(result.worst_case_attack)}).",
+        )
+    if result.attack_outputs == "policy":
+        notes.append("Attacks on exits aim at what the exit rule calls classes from, not at each exit's own logits.")
+    if any(attack.name.rpartition("/")[2] == "slowdown" for attack in result.attacks):
+        notes.append(
+            "Efficacy is the area under the curve of the images that have left over the multiply-adds spent (DeepSloth,"
+            " ICLR 2021); lower is slower. The slowdown attack keeps images from leaving; accuracy is not its aim."
+        )
+    return notes

@@ -28,7 +28,8 @@ def with_gradient(objective, images):
         tape.watch(images)
         loss, merit = objective(images)
         total = tf.reduce_sum(loss)
-    return loss, merit, tape.gradient(total, images)
+    # A network that rounds its images has no path for a gradient: zero, as the attack then goes nowhere.
+    return loss, merit, tape.gradient(total, images, unconnected_gradients="zero")
 
 
 def keep_better(best, candidates, merit):

@@ -1,0 +1,138 @@
+"""Exit rules side by side on one network: accuracy, robustness and cost of each, attacked by attacks that know it."""
+
+import csv
+import io
+import json
+import shutil
+from dataclasses import dataclass
+
+from rdi_tf.errors import ConfigError
+from rdi_tf.evaluation import evaluate_bench, evaluation_name
+from rdi_tf.policies import POLICIES
+from rdi_tf.results import EvaluationResult
+from rdi_tf.runs import write_atomic
+from rdi_tf.suites import depends_on_rule, plan_attacks
+from rdi_tf.workbench import Workbench
+
+FORMAT = 1
+COLUMNS = (
+    "exit rule",
+    "clean accuracy",
+    "worst attack",
+    "per-image worst case",
+    "executed MACs, clean",
+    "executed saving, clean",
+    "paper MFlops, clean",
+)
+
+
+@dataclass(frozen=True)
+class PolicyComparison:
+    """Evaluations of one network that differ in the exit rule alone.
+
+    Attributes:
+      results: one `rdi_tf.results.EvaluationResult` for each rule.
+    """
+
+    results: tuple[EvaluationResult, ...]
+
+    def to_dict(self):
+        """Plain values for JSON."""
+        return {"format": FORMAT, "policies": [json.loads(result.to_json()) for result in self.results]}
+
+    def to_text(self):
+        """The table for a terminal, columns aligned, accuracies in percent."""
+        lines = [COLUMNS, *map(_cells, self.results)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        aligned = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
+        return "\n".join([_title(self), "", *aligned, *self._warnings()]) + "\n"
+
+    def to_markdown(self):
+        """The table in Markdown."""
+        lines = [COLUMNS, ("---", *("---:" for _ in COLUMNS[1:])), *map(_cells, self.results)]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"{_title(self)}\n\n{table}\n" + "".join(f"{line}\n" for line in self._warnings())
+
+    def to_csv(self):
+        """The table as CSV."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *map(_cells, self.results)])
+        return text.getvalue()
+
+    def _warnings(self):
+        lines = [
+            f"WARNING ({result.policy}, {warning.check}): {warning.message}."
+            for result in self.results
+            for warning in result.warnings
+        ]
+        return ["", *lines] if lines else []
+
+
+def compare_policies(run_dir, policies="all", attacks="paper", *, checks=True, reuse=False, command="", **options):
+    """Evaluate a run's network under several exit rules.
+
+    The run's own rule keeps its thresholds; every other is calibrated on the validation images the way that the run's
+    configuration says. Attacks that do not depend on the rule run once.
+
+    Args:
+      run_dir: a run folder with a model.
+      policies: "all", or names of exit rules separated by commas.
+      attacks, checks, reuse, command: as `rdi_tf.evaluation.evaluate`'s.
+      **options: as `rdi_tf.workbench.Workbench.open` takes them, but for policy.
+
+    Returns:
+      `PolicyComparison`; also written to RUN/evaluation as JSON, CSV and Markdown.
+
+    Raises:
+      ConfigError: an unknown rule or attack.
+      CheckpointError, DataError: as `evaluate`'s.
+    """
+    names = tuple(POLICIES) if policies == "all" else tuple(name.strip() for name in policies.split(","))
+    if options.get("policy") is not None:
+        raise ConfigError("policy and policies: expected one of the two, got both")
+    bench = Workbench.open(run_dir, **options)
+    results, shared = [], {}
+    for with_rule in bench.with_policies(names, options.get("data_dir")):
+        known = shared.get(_outputs_of(with_rule), {})
+        result, attacked = evaluate_bench(with_rule, attacks, checks, reuse, command, known)
+        results.append(result)
+        plan = plan_attacks(attacks, bench.attack, bench.net.exit_names, bench.net.num_classes)
+        free = [a for a in plan.attacks if not a.on_survivors and not depends_on_rule(a.form, bench.net.exit_names)]
+        shared[_outputs_of(with_rule)] = {attack.name: attacked.logits[attack.name] for attack in free}
+    found = PolicyComparison(tuple(results))
+    name = f"policies-{evaluation_name(bench, results[0].suite, bool(results[0].attacks))}"
+    folder = bench.run.evaluation
+    write_atomic(folder / f"{name}.json", json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n")
+    write_atomic(folder / f"{name}.csv", found.to_csv())
+    write_atomic(folder / f"{name}.md", found.to_markdown())
+    shutil.rmtree(bench.folder, ignore_errors=True)
+    return found
+
+
+def _outputs_of(bench):
+    """What attacks on exits aim at: the same for rules that attacks cannot tell apart."""
+    return POLICIES[bench.rule.name].combine if bench.outputs == "policy" else None
+
+
+def _cells(result):
+    clean = result.clean
+    worst = "" if result.worst_case is None else f"{100 * result.worst_case:.2f}"
+    per_image = "" if result.per_image_worst_case is None else f"{100 * result.per_image_worst_case:.2f}"
+    return (
+        result.policy,
+        f"{100 * clean.accuracy:.2f}",
+        worst,
+        per_image,
+        f"{clean.average_executed_macs:,.0f}",
+        f"{100 * clean.executed_saving:.2f}",
+        f"{clean.average_paper_mflops:.2f}",
+    )
+
+
+def _title(comparison):
+    result = comparison.results[0]
+    named = f"{result.name}: " if result.name else ""
+    aim = ", attacks on exits aim at what the rule calls classes from" if result.attack_outputs == "policy" else ""
+    search = ", ".join(f"{key} {value}" for key, value in result.attack.items())
+    attacks = f"; {len(result.attacks)} attacks{aim}: {search}" if result.attacks else ""
+    return f"{named}exit rules on {result.images:,} images of {result.dataset}, in percent{attacks}"

@@ -1,0 +1,45 @@
+"""Dataclasses from plain values, as JSON holds them, checked field by field."""
+
+import dataclasses
+import typing
+
+from rdi_tf.errors import DataError
+
+
+def refuse_constant(text):
+    """For `json.loads`' parse_constant: NaN and infinities raise `DataError`."""
+    raise DataError(f"result: expected finite numbers, got {text}")
+
+
+def build_dataclass(cls, table, place):
+    """A dataclass from nested dictionaries and lists, as JSON holds it.
+
+    Args:
+      cls: the dataclass; its fields are plain values, dictionaries, tuples of one type, and dataclasses.
+      table: dictionary with exactly its fields.
+      place: what to call it in errors.
+
+    Returns:
+      The instance.
+
+    Raises:
+      DataError: names the first field that is missing, unknown or of another type.
+    """
+    hints = typing.get_type_hints(cls)
+    if not isinstance(table, dict) or set(table) != set(hints):
+        found = sorted(set(table) ^ set(hints)) if isinstance(table, dict) else table
+        raise DataError(f"{place}: missing or unknown: {', '.join(map(str, found)) if found else found!r}")
+    return cls(**{key: _convert(hint, table[key], f"{place}.{key}") for key, hint in hints.items()})
+
+
+def _convert(hint, value, place):
+    if dataclasses.is_dataclass(hint):
+        return build_dataclass(hint, value, place)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise DataError(f"{place}: expected a list, got {value!r}")
+        return tuple(_convert(typing.get_args(hint)[0], item, place) for item in value)
+    accepted = (int, float) if hint is float else hint
+    if not isinstance(value, accepted) or isinstance(value, bool):
+        raise DataError(f"{place}: expected {getattr(hint, '__name__', hint)}, got {value!r}")
+    return value

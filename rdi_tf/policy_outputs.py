@@ -1,0 +1,66 @@
+"""What an exit rule calls classes from, as the outputs that attacks maximise the loss of.
+
+Under rules that average over the exits so far, an image's class at exit k is not that exit's own: who attacks exit k
+must attack the average there.
+"""
+
+import tensorflow as tf
+
+from rdi_tf._keras import keras
+from rdi_tf.attacks import ExitLosses
+from rdi_tf.attacks.exit_rules import TF_POLICIES
+from rdi_tf.errors import ConfigError
+from rdi_tf.policies import POLICIES
+
+OUTPUTS = ("exits", "policy")
+
+
+def combines(outputs, rule):
+    """Whether attacks have to follow the rule's averages.
+
+    Args:
+      outputs: "exits" to attack each exit's own logits, "policy" to attack what the rule calls classes from.
+      rule: `rdi_tf.attacks.ExitRule`, or None.
+
+    Returns:
+      bool; False for "policy", too, where the rule looks at each exit alone: both are the same then.
+
+    Raises:
+      ConfigError: other `outputs`, or "policy" without a rule.
+    """
+    if outputs not in OUTPUTS:
+        raise ConfigError(f"attack outputs: expected one of {', '.join(OUTPUTS)}, got {outputs!r}")
+    if outputs == "policy" and rule is None:
+        raise ConfigError("attack outputs 'policy': expected a network with an exit rule, got one without thresholds")
+    # Rules that look at each exit alone share the entropy rule's `combine`.
+    return outputs == "policy" and POLICIES[rule.name].combine is not POLICIES["entropy"].combine
+
+
+def policy_losses(net, rule, loss):
+    """Losses of a rule's combined log-probabilities.
+
+    Args:
+      net: `rdi_tf.network.RDINet`, attacked in inference mode.
+      rule: `rdi_tf.attacks.ExitRule`; its thresholds play no part.
+      loss: callable (logits, labels) -> loss per image (and exit).
+
+    Returns:
+      `rdi_tf.attacks.ExitLosses` of the combined outputs, float32, in the place of logits. Not for attacks on the rule,
+      which combine the exits' own logits themselves.
+    """
+    combine = TF_POLICIES[rule.name].combine
+
+    def combined(exit_logits):
+        return tf.cast(combine(tf.nn.log_softmax(tf.cast(exit_logits, tf.float64))), tf.float32)
+
+    def outputs_up_to(exit_index):
+        part = keras.Model(net.network.input, net.network.outputs[: exit_index + 1])
+
+        def outputs(images):
+            found = part(images, training=False)
+            return combined(tf.stack(found if isinstance(found, list) else [found], axis=1))[:, -1]
+
+        return outputs
+
+    single_logits = [outputs_up_to(exit_index) for exit_index in range(net.num_exits)]
+    return ExitLosses.of_logits(net.exit_names, single_logits, lambda images: combined(net(images)), loss, rule)

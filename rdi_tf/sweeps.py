@@ -1,0 +1,175 @@
+"""Accuracy over epsilon: the same attacks in balls of several radii."""
+
+import csv
+import dataclasses
+import io
+import json
+import shutil
+import time
+from dataclasses import dataclass
+
+from rdi_tf.errors import ConfigError
+from rdi_tf.evaluation import evaluation_name
+from rdi_tf.provenance import provenance
+from rdi_tf.runs import write_atomic
+from rdi_tf.suites import plan_attacks
+from rdi_tf.workbench import Workbench
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """Accuracies through the exit rule over radii.
+
+    Attributes:
+      name: the preset or configuration.
+      dataset: the data set.
+      images: number of images.
+      attack: how the attacks searched at the run's own epsilon, plain values; step sizes grow with epsilon.
+      attack_outputs: what attacks on exits aimed at, "exits" or "policy".
+      policy: name of the exit rule.
+      thresholds: its thresholds.
+      epsilons: the radii.
+      accuracies: dict from attack name to an accuracy for each radius; of an attack on survivors, the share of all
+        images that is right after it.
+      per_image_worst_case: for each radius the share of images right clean and under every one of the attacks.
+      provenance: where the figures come from.
+    """
+
+    name: str
+    dataset: str
+    images: int
+    attack: dict
+    attack_outputs: str
+    policy: str
+    thresholds: tuple[float, ...]
+    epsilons: tuple[float, ...]
+    accuracies: dict
+    per_image_worst_case: tuple[float, ...]
+    provenance: dict
+
+    def to_dict(self):
+        """Plain values for JSON."""
+        return {"format": FORMAT, **dataclasses.asdict(self)}
+
+    def to_markdown(self):
+        """The table in Markdown: a row for each attack, a column for each radius, in percent."""
+        header, *body = _cells(self)
+        lines = [header, ["---", *("---:" for _ in header[1:])], *body]
+        return f"{_title(self)}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+    def to_text(self):
+        """The table for a terminal, columns aligned."""
+        lines = _cells(self)
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        aligned = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
+        return "\n".join([_title(self), "", *aligned]) + "\n"
+
+    def to_csv(self):
+        """The table as CSV, accuracies in percent with six decimals: one line for each attack and radius."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["attack", "epsilon", "accuracy"])
+        for attack, accuracies in _rows(self):
+            for epsilon, accuracy in zip(self.epsilons, accuracies, strict=True):
+                writer.writerow([attack, epsilon, round(100 * accuracy, 6)])
+        return text.getvalue()
+
+
+def sweep_epsilons(run_dir, epsilons, attacks="average", *, command="", **options):
+    """Attack a run's network in balls of several radii.
+
+    Args:
+      run_dir: a run folder with a calibrated model.
+      epsilons: radii, at least one; 0 for no attack at all.
+      attacks: a suite or a list, as `rdi_tf.evaluation.evaluate`'s. Step sizes grow with epsilon, number and kind of
+        steps stay.
+      command: the command line, for the record.
+      **options: as `rdi_tf.workbench.Workbench.open` takes them.
+
+    Returns:
+      `SweepResult`; also written to RUN/evaluation as JSON, CSV and Markdown.
+
+    Raises:
+      ConfigError: unusable radii, an unknown attack, or none.
+      CheckpointError, DataError: as `evaluate`'s.
+    """
+    started = time.monotonic()
+    bench = Workbench.open(run_dir, **options)
+    scaled = [scaled_attack(bench.attack, epsilon) for epsilon in epsilons]
+    if not scaled:
+        raise ConfigError("epsilons: expected one at least, got none")
+    columns, survivors = [], []
+    for attack in scaled:
+        accuracies, survive = _at_epsilon(bench, attack, attacks)
+        columns.append(accuracies)
+        survivors.append(survive)
+    result = SweepResult(
+        name=bench.config.name,
+        dataset=bench.dataset,
+        images=len(bench.labels),
+        attack=dataclasses.asdict(bench.attack),
+        attack_outputs=bench.outputs,
+        policy=bench.rule.name,
+        thresholds=bench.rule.thresholds,
+        epsilons=tuple(float(epsilon) for epsilon in epsilons),
+        accuracies={name: tuple(column[name] for column in columns) for name in columns[0]},
+        per_image_worst_case=tuple(survivors),
+        provenance={**provenance(command, bench.seed), "seconds": round(time.monotonic() - started, 1)},
+    )
+    path = bench.run.evaluation / f"epsilons-{evaluation_name(bench, attacks if attacks.isidentifier() else '')}"
+    write_atomic(path.with_name(f"{path.name}.json"), json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")
+    write_atomic(path.with_name(f"{path.name}.csv"), result.to_csv())
+    write_atomic(path.with_name(f"{path.name}.md"), result.to_markdown())
+    shutil.rmtree(bench.folder, ignore_errors=True)
+    return result
+
+
+def scaled_attack(attack, epsilon):
+    """An `AttackConfig` like `attack` with another epsilon and a step size that grew with it.
+
+    Raises:
+      ConfigError: an epsilon that no ball has, or an attack whose own epsilon is 0, by which nothing can be scaled.
+    """
+    most = 1.0 if attack.norm == "linf" else float("inf")
+    if not 0 <= epsilon <= most or epsilon == float("inf"):
+        raise ConfigError(f"epsilons: expected numbers from 0 to {most:g}, got {epsilon!r}")
+    if not attack.epsilon > 0:
+        raise ConfigError("epsilons: step sizes grow with epsilon from the evaluation attack's, whose epsilon is 0")
+    return dataclasses.replace(attack, epsilon=epsilon, step_size=attack.step_size * epsilon / attack.epsilon)
+
+
+def _at_epsilon(bench, attack, attacks):
+    """Accuracy under each attack, and per-image worst case, with one attack configuration."""
+    bench = dataclasses.replace(bench, attack=attack, folder=bench.folder / f"epsilon-{attack.epsilon:.8f}")
+    plan = plan_attacks(attacks, attack, bench.net.exit_names, bench.net.num_classes)
+    if not plan.attacks:
+        raise ConfigError(f"attacks: expected one at least to sweep epsilon, got {attacks!r}")
+    unchanged = {named.name: bench.clean for named in plan.attacks} if attack.epsilon == 0 else None
+    attacked = bench.run_attacks(plan.attacks, unchanged)
+    survives = bench.right(bench.clean)
+    for logits in attacked.logits.values():
+        survives = survives & bench.right(logits)
+    accuracies = {name: float(bench.right(logits).mean()) for name, logits in attacked.logits.items()}
+    return accuracies, float(survives.mean())
+
+
+def _rows(result):
+    return [*result.accuracies.items(), ("per-image worst case", result.per_image_worst_case)]
+
+
+def _cells(result):
+    return [
+        ["epsilon", *(f"{epsilon:.4g}" for epsilon in result.epsilons)],
+        *([name, *(f"{100 * accuracy:.2f}" for accuracy in accuracies)] for name, accuracies in _rows(result)),
+    ]
+
+
+def _title(result):
+    named = f"{result.name}: " if result.name else ""
+    search = ", ".join(f"{key} {value}" for key, value in result.attack.items() if key not in ("epsilon", "step_size"))
+    return (
+        f"{named}accuracy (%) over epsilon, {result.images:,} images of {result.dataset}, exit rule {result.policy}; "
+        f"attacks: {search}, step size {result.attack['step_size'] / result.attack['epsilon']:.3g} of epsilon"
+    )

@@ -1,0 +1,277 @@
+"""What every evaluation works with: a network, its exit rule, test images, an attack; and how plans of attacks run.
+
+Finished batches are kept in a folder, under names that tell apart all that changes them, so that work that was killed
+goes on where it was.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rdi_tf.attacks import ExitRule
+from rdi_tf.calibration import CalibrationImages, exit_costs, load_run
+from rdi_tf.calibration_source import CalibrationSource
+from rdi_tf.config import AttackConfig, Config
+from rdi_tf.data import as_arrays, load_dataset
+from rdi_tf.errors import CheckpointError
+from rdi_tf.network import RDINet
+from rdi_tf.policies import decide, get_policy
+from rdi_tf.robustness import ExitAttacker
+from rdi_tf.runs import RunFolder
+from rdi_tf.suites import depends_on_rule
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What a plan of attacks found.
+
+    Attributes:
+      logits: dict from attack name to exit logits (n, exits, classes). An attack on survivors leaves an image that
+        was broken before with the logits that it was broken with.
+      met: dict from attack name to the number of images that it was run on.
+    """
+
+    logits: dict
+    met: dict
+
+
+@dataclass(frozen=True, eq=False)
+class Workbench:
+    """A network on the table, with all that an evaluation of it needs.
+
+    Attributes:
+      net: the `RDINet`.
+      rule: the `ExitRule` that is evaluated.
+      attack: `AttackConfig`, the evaluation attack that suites refer to.
+      images: float32 array (n, height, width, channels) in [0, 1].
+      labels: int32 array (n,).
+      seed: seed of the attacks.
+      batch_size: images at a time.
+      outputs: "exits" or "policy", as `ExitAttacker`'s.
+      folder: where finished batches are kept; None to keep none.
+      progress: callable (attack, images done, images), or None.
+      calibrated_on: the `CalibrationSource` of the rule's thresholds, or None where it is not known.
+      config: the run's `Config`, with the rule that is evaluated.
+      run: the `RunFolder`; None without one.
+      class_names: names of the classes, in label order.
+      dataset: name of the data set.
+      whole: whether the images are the whole test split.
+      clean: exit logits of the images as they are, float32 (n, exits, classes); computed where they are not given.
+    """
+
+    net: RDINet
+    rule: ExitRule
+    attack: AttackConfig
+    images: np.ndarray
+    labels: np.ndarray
+    seed: int = 0
+    batch_size: int = 250
+    outputs: str = "exits"
+    folder: Path | None = None
+    progress: object = None
+    calibrated_on: CalibrationSource | None = None
+    config: Config | None = None
+    run: RunFolder | None = None
+    class_names: tuple[str, ...] = ()
+    dataset: str = ""
+    whole: bool = True
+    clean: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.clean is None:
+            object.__setattr__(self, "clean", self.attacker(self.attack).clean_logits(self.images))
+
+    @classmethod
+    def open(
+        cls,
+        run_dir,
+        attack=None,
+        policy=None,
+        attack_outputs="exits",
+        limit=None,
+        seed=0,
+        batch_size=250,
+        data_dir=None,
+        progress=None,
+    ):
+        """Open a run with its test images.
+
+        Args:
+          run_dir: a run folder with a calibrated model.
+          attack: `AttackConfig`; None for the run's own evaluation attack.
+          policy: name of another exit rule than the run's, calibrated on the validation images the way that the run's
+            configuration says; None for the run's own with its thresholds.
+          attack_outputs: "exits" or "policy", as `ExitAttacker`'s `outputs`.
+          limit: use the first so many test images; None for all.
+          seed: seed of the attacks.
+          batch_size: images at a time.
+          data_dir: TFDS directory; None for TFDS_DATA_DIR or TFDS's default.
+          progress: callable (attack, images done, images), or None.
+
+        Returns:
+          The `Workbench`.
+
+        Raises:
+          CheckpointError: no run, no model, or a model without thresholds where they are asked for.
+          ConfigError: an unknown exit rule.
+          DataError: the data set cannot be had.
+        """
+        run = RunFolder.open(run_dir)
+        net = load_run(run)
+        config = net.config
+        attack = attack or config.evaluation
+        dataset = load_dataset(config.data, "test", config.model.input_shape, data_dir)
+        images, labels = as_arrays(dataset, limit)
+        bench = cls(
+            net=net,
+            rule=net.exit_rule,
+            attack=attack,
+            images=images,
+            labels=labels,
+            seed=seed,
+            batch_size=batch_size,
+            outputs=attack_outputs,
+            folder=run.evaluation / f"unfinished-{_key(net, attack, config.data.name, len(images), seed, batch_size)}",
+            progress=progress,
+            calibrated_on=net.calibrated_on,
+            config=config,
+            run=run,
+            class_names=tuple(dataset.class_names),
+            dataset=Path(config.data.name).name,
+            whole=len(images) == dataset.size,
+        )
+        if policy not in (None, config.policy.name):
+            return bench.with_policies([policy], data_dir)[0]
+        if net.thresholds is None:
+            raise CheckpointError(f"{run.model_file}: has no thresholds yet; run `rdi-tf calibrate {run.path}` first")
+        return bench
+
+    def with_policies(self, names, data_dir=None):
+        """The same bench once for each of several exit rules, all calibrated on one pass over the validation images.
+
+        Args:
+          names: names of exit rules; the run's own keeps its thresholds, where it has them.
+          data_dir: TFDS directory, as `open`'s.
+
+        Returns:
+          List of `Workbench`.
+
+        Raises:
+          ConfigError: an unknown rule, or a calibration that it cannot follow.
+          DataError: the data set cannot be had.
+        """
+        names = [get_policy(name).name for name in names]
+        stored = {self.config.policy.name} if self.net.thresholds is not None else set()
+        needed = [name for name in names if name not in stored]
+        images = CalibrationImages.of(self.net, self.config, data_dir, progress=self.progress) if needed else None
+        return [self if name in stored else self._with_policy(name, images) for name in names]
+
+    def _with_policy(self, name, calibration_images):
+        policy = dataclasses.replace(self.config.policy, name=name)
+        found = calibration_images.calibrate(policy)
+        return dataclasses.replace(
+            self,
+            rule=ExitRule(name, found.thresholds),
+            calibrated_on=found.source,
+            config=dataclasses.replace(self.config, policy=policy),
+        )
+
+    def first(self, count):
+        """The same with the first `count` images only; its batches are kept apart."""
+        folder = None if self.folder is None else self.folder / f"first-{count}"
+        return dataclasses.replace(
+            self,
+            images=self.images[:count],
+            labels=self.labels[:count],
+            clean=self.clean[:count],
+            batch_size=min(self.batch_size, count, len(self.labels)),
+            folder=folder,
+            whole=False,
+        )
+
+    @functools.cached_property
+    def costs(self):
+        """The `ExitCosts` of the network."""
+        return exit_costs(self.net)
+
+    def attacker(self, attack, batch_size=None):
+        """An `ExitAttacker` of this network, rule, seed and outputs that searches by an `AttackConfig`."""
+        size = batch_size or self.batch_size
+        return ExitAttacker(self.net, attack, self.seed, size, self.rule, self.outputs)
+
+    def right(self, exit_logits):
+        """Which images the rule calls right, given their exit logits: bool (n,)."""
+        decision = decide(get_policy(self.rule.name), exit_logits, self.rule.thresholds)
+        return decision.predictions == self.labels
+
+    def run_attacks(self, attacks, known=None):
+        """Run attacks, those on survivors in turns.
+
+        Args:
+          attacks: sequence of `rdi_tf.suites.NamedAttack`.
+          known: dict from attack name to exit logits that need not be computed again, or None.
+
+        Returns:
+          `Attacked`, in the order of `attacks`.
+        """
+        found, met = dict(known or {}), {}
+        together = [attack for attack in attacks if not attack.on_survivors and attack.name not in found]
+        for (search, knows_rule), group in itertools.groupby(together, self._kind):
+            found |= self._run_together(search, knows_rule, list(group))
+        worst, survives = self.clean, self.right(self.clean)
+        for attack in attacks:
+            met[attack.name] = int(survives.sum()) if attack.on_survivors else len(self.labels)
+            if attack.on_survivors:
+                found[attack.name] = self._run_on_survivors(attack, survives, worst)
+            right = self.right(found[attack.name])
+            worst = np.where((survives & ~right)[:, None, None], found[attack.name], worst)
+            survives &= right
+        return Attacked({attack.name: found[attack.name] for attack in attacks}, met)
+
+    def _kind(self, attack):
+        return attack.search, depends_on_rule(attack.form, self.net.exit_names)
+
+    def _run_together(self, search, knows_rule, attacks):
+        folder = self._folder_of(search, self.rule if knows_rule else None)
+        names = {attack.form: attack.name for attack in attacks}
+        prefix = attacks[0].name.removesuffix(attacks[0].form)
+        logits = self.attacker(search).logits(
+            list(names), self.images, self.labels, folder, self._progress_with(prefix)
+        )
+        return {names[form]: found for form, found in logits.items()}
+
+    def _run_on_survivors(self, attack, survives, worst):
+        # Batches of equal size waste less than full ones and a rest that is padded to a full one.
+        count = max(int(survives.sum()), 1)
+        size = math.ceil(count / math.ceil(count / self.batch_size))
+        folder = self._folder_of(attack.search, self.rule, survives.tobytes())
+        progress = self._progress_with(attack.name.removesuffix(attack.form))
+        return self.attacker(attack.search, size).surviving_logits(
+            attack.form, self.images, self.labels, survives, worst, folder, progress
+        )
+
+    def _progress_with(self, prefix):
+        if self.progress is None:
+            return None
+        return lambda form, done, images: self.progress(f"{prefix}{form}", done, images)
+
+    def _folder_of(self, search, rule, survivors=b""):
+        """Where batches of such attacks are kept: those of the evaluation attack itself in the folder's top."""
+        policy = self.rule.name if self.outputs == "policy" else None
+        if self.folder is None or (search, rule, policy) == (self.attack, None, None):
+            return self.folder
+        return self.folder / hashlib.sha256(repr((search, rule, policy)).encode() + survivors).hexdigest()[:12]
+
+
+def _key(net, attack, dataset_name, images, seed, batch_size):
+    """Names the work that unfinished batches belong to: anything that changes them changes it."""
+    digest = hashlib.sha256(repr((attack, dataset_name, images, seed, batch_size)).encode())
+    for weight in net.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()[:12]

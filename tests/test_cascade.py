@@ -1,0 +1,234 @@
+"""The cascade: the decisions of the exit rule on the logits of all exits, and stages that really do not run."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from rdi_tf.errors import ConfigError, DataError
+from rdi_tf.export import Bundle, Cascade, Unsplit
+from rdi_tf.export.manifest import ExitPolicy, Quantisation
+from rdi_tf.export.runner import StageChain, dequantise, quantise
+from rdi_tf.policies import decide, get_policy
+from rdi_tf.thresholds import equal_share
+
+
+@pytest.fixture(scope="module")
+def images(digits):
+    return digits[0][1400:1500]
+
+
+@pytest.fixture(scope="module")
+def cascade(tiny_bundle):
+    return Cascade(tiny_bundle())
+
+
+@pytest.fixture
+def timed(tiny_bundle):
+    """(cascade, clock): time stands still but for `clock.stages[k]` seconds that stage k takes."""
+
+    class Clock:
+        now = 0.0
+        stages = [0.010, 0.020, 0.040]
+
+        def __call__(self):
+            return self.now
+
+    clock = Clock()
+    cascade = Cascade(tiny_bundle(), clock=clock)
+    run = cascade.chain.run
+
+    def timed_run(index, carried):
+        clock.now += clock.stages[index]
+        return run(index, carried)
+
+    cascade.chain.run = timed_run
+    return cascade, clock
+
+
+def never_leave(cascade):
+    cascade.thresholds = (cascade.policy.closed,) * 2
+
+
+def test_single_images_and_batches_are_decided_as_by_all_logits(cascade, images):
+    decision = decide(cascade.policy, cascade.exit_logits(images), cascade.thresholds)
+    assert set(decision.exits) == {0, 1, 2}
+    batch = cascade.predict_batch(images)
+    np.testing.assert_array_equal(batch.exits, decision.exits)
+    np.testing.assert_array_equal(batch.predictions, decision.predictions)
+    rows = np.arange(len(images))
+    np.testing.assert_allclose(batch.scores, decision.scores[rows, decision.exits], rtol=1e-12)
+    for row, image in enumerate(images):
+        one = cascade.predict(image)
+        assert (one.exit_index, one.prediction) == (decision.exits[row], decision.predictions[row])
+        assert one.exit_name == cascade.exit_names[one.exit_index]
+        assert one.label == str(one.prediction)
+        np.testing.assert_allclose(one.score, batch.scores[row], rtol=1e-12)
+        np.testing.assert_allclose(one.confidence, batch.confidences[row], rtol=1e-12)
+        assert len(one.stage_latency_ms) == len(one.exit_logits) == one.exit_index + 1
+
+
+def test_only_survivors_go_on(cascade, images):
+    batch = cascade.predict_batch(images)
+    counts = np.bincount(batch.exits, minlength=3)
+    assert batch.stage_images == (100, 100 - counts[0], counts[2])
+
+
+@pytest.mark.parametrize("policy", ["patience", "running_average", "margin"])
+def test_other_rules_and_those_that_remember_earlier_exits(tiny_bundle, images, policy):
+    bundle = Bundle.open(tiny_bundle())
+    thresholds = equal_share(get_policy(policy), Cascade(bundle).exit_logits(images))
+    manifest = dataclasses.replace(bundle.manifest, policy=ExitPolicy(policy, thresholds))
+    cascade = Cascade(dataclasses.replace(bundle, manifest=manifest))
+    decision = decide(cascade.policy, cascade.exit_logits(images), thresholds)
+    assert len(set(decision.exits)) > 1
+    batch = cascade.predict_batch(images)
+    np.testing.assert_array_equal(batch.exits, decision.exits)
+    np.testing.assert_array_equal(batch.predictions, decision.predictions)
+    assert [cascade.predict(image).prediction for image in images[:20]] == decision.predictions[:20].tolist()
+
+
+def test_stages_agree_with_the_unsplit_network(tiny_bundle, cascade, images):
+    np.testing.assert_allclose(Unsplit(tiny_bundle()).exit_logits(images), cascade.exit_logits(images), atol=1e-5)
+
+
+def test_lazy_stages_are_loaded_when_an_image_gets_there(tiny_bundle, images):
+    cascade = Cascade(tiny_bundle(), lazy=True)
+    assert cascade.loaded_stages == (False, False, False)
+    cascade.thresholds = (cascade.policy.open, 0.0)
+    assert cascade.predict(images[0]).exit_name == "branch_1"
+    assert cascade.predict_batch(images).stage_images == (100,)
+    assert cascade.loaded_stages == (True, False, False)
+    never_leave(cascade)
+    assert cascade.predict(images[0]).exit_name == "main"
+    assert cascade.loaded_stages == Cascade(tiny_bundle()).loaded_stages == (True, True, True)
+
+
+def test_thresholds_can_be_changed_and_are_checked(tiny_bundle, images):
+    cascade = Cascade(tiny_bundle(), thresholds=(1000.0, 1000.0))
+    assert set(cascade.predict_batch(images).exits) == {0}
+    never_leave(cascade)
+    assert set(cascade.predict_batch(images).exits) == {2}
+    for wrong in ((1.0,), (1.0, 1001.0), (-1.5, 0.0), (float("nan"), 0.0), None):
+        with pytest.raises(ConfigError, match="thresholds"):
+            cascade.thresholds = wrong
+    assert cascade.thresholds == (-1.0, -1.0)
+
+
+def test_streams_answer_before_they_ask_for_more(cascade, images):
+    asked = []
+
+    def camera():
+        for number, image in enumerate(images[:3]):
+            asked.append(number)
+            yield image
+
+    stream = cascade.stream(camera())
+    first = next(stream)
+    assert asked == [0]
+    assert first.prediction == cascade.predict(images[0]).prediction
+    assert len(list(stream)) == 2
+
+
+def test_times_are_those_of_the_stages(timed, images):
+    cascade, _ = timed
+    never_leave(cascade)
+    one = cascade.predict(images[0])
+    np.testing.assert_allclose(one.stage_latency_ms, [10, 20, 40])
+    np.testing.assert_allclose(one.latency_ms, 70)
+    np.testing.assert_allclose(cascade.predict_batch(images[:5]).latency_ms, 70)
+
+
+def test_a_deadline_that_passes_stops_the_next_stage(timed, images):
+    cascade, _ = timed
+    never_leave(cascade)
+    one = cascade.predict(images[0], deadline_ms=25)
+    # nothing is known of the stages yet, so stage 2 is started at 10 ms and ends at 30
+    assert (one.exit_name, one.by_deadline, one.stage_latency_ms) == ("branch_2", True, pytest.approx((10, 20)))
+    assert one.prediction == cascade.exit_logits(images[:1])[0, 1].argmax()
+
+
+def test_a_stage_that_would_end_too_late_is_not_started(timed, images):
+    cascade, _ = timed
+    never_leave(cascade)
+    assert not cascade.predict(images[0]).by_deadline
+    assert cascade.predict(images[0], deadline_ms=71).exit_name == "main"
+    assert cascade.predict(images[0], deadline_ms=69).exit_name == "branch_2"
+    assert cascade.predict(images[0], deadline_ms=29).exit_name == "branch_1"
+    late = cascade.predict(images[0], deadline_ms=1)
+    assert (late.exit_name, late.by_deadline) == ("branch_1", True)
+
+
+def test_who_is_sure_leaves_before_the_deadline_matters(timed, images):
+    cascade, _ = timed
+    cascade.thresholds = (1000.0, 1000.0)
+    one = cascade.predict(images[0], deadline_ms=1)
+    assert (one.exit_name, one.by_deadline) == ("branch_1", False)
+
+
+def test_a_batchs_deadline_ends_those_that_are_left(timed, images):
+    cascade, _ = timed
+    decision = decide(cascade.policy, cascade.exit_logits(images), cascade.thresholds)
+    batch = cascade.predict_batch(images, deadline_ms=15)
+    assert len(batch.stage_images) == 2  # the second stage begins at 10 ms and ends at 30
+    np.testing.assert_array_equal(batch.exits, np.minimum(decision.exits, 1))
+    np.testing.assert_array_equal(batch.by_deadline, decision.exits == 2)
+
+
+@pytest.mark.parametrize("deadline", [0, -1, float("nan"), float("inf")])
+def test_unusable_deadlines_are_refused(cascade, images, deadline):
+    with pytest.raises(ConfigError, match="deadline_ms: expected more than 0"):
+        cascade.predict(images[0], deadline_ms=deadline)
+    with pytest.raises(ConfigError, match="deadline_ms: expected more than 0"):
+        cascade.predict_batch(images, deadline_ms=deadline)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((28, 28, 1), np.float32), r"expected \(8, 8, 1\) per image, got \(28, 28, 1\)"),
+        (np.zeros((8, 8), np.float32), r"expected shape \(batch, height, width, channels\)"),
+        (np.zeros((8, 8, 1), np.uint8), "divide by 255"),
+        (np.full((8, 8, 1), 2, np.float32), r"expected values in \[0, 1\]"),
+        (np.full((8, 8, 1), np.nan, np.float32), "expected finite values"),
+    ],
+)
+def test_unusable_images_are_refused(cascade, image, message):
+    with pytest.raises(DataError, match=message):
+        cascade.predict(image)
+    with pytest.raises(DataError, match=message):
+        cascade.predict_batch(image[None])
+
+
+def test_no_images_are_refused(cascade, tiny_bundle):
+    nothing = np.zeros((0, 8, 8, 1), np.float32)
+    for call in (cascade.predict_batch, cascade.exit_logits, Unsplit(tiny_bundle()).exit_logits):
+        with pytest.raises(DataError, match="expected one at least"):
+            call(nothing)
+
+
+def test_threads(tiny_bundle, cascade, images):
+    two = Cascade(tiny_bundle(), num_threads=2)
+    np.testing.assert_allclose(two.exit_logits(images[:5]), cascade.exit_logits(images[:5]), atol=1e-5)
+    with pytest.raises(ConfigError, match="num_threads: expected at least 1, got 0"):
+        Cascade(tiny_bundle(), num_threads=0)
+
+
+def test_quantisation_by_hand():
+    """scale 0.5, zero point -2: -63 (saturated) … 0 -> -2, 0.5 -> -1, 1.2 -> 0.4 steps up from 0 -> 0, 99 saturated."""
+    quantisation = Quantisation(0.5, -2)
+    integers = quantise(np.array([-99, 0, 0.5, 1.2, 99], np.float32), quantisation)
+    assert integers.dtype == np.int8
+    assert integers.tolist() == [-128, -2, -1, 0, 127]
+    assert dequantise(integers, quantisation).tolist() == [-63.0, 0.0, 0.5, 1.0, 64.5]
+
+
+def test_requantising_between_equal_scales_changes_nothing(tiny_bundle, images):
+    bundle = Bundle.open(tiny_bundle(dtype="int8"))
+    stages = bundle.manifest.stages
+    assert [stage.handover for stage in stages] == ["image", "direct", "direct"]
+    through_numbers = [stages[0], *(dataclasses.replace(stage, handover="requantise") for stage in stages[1:])]
+    np.testing.assert_array_equal(
+        StageChain(bundle.path, through_numbers).exit_logits(images),
+        StageChain(bundle.path, stages).exit_logits(images),
+    )

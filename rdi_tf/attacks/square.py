@@ -26,8 +26,8 @@ def square(objective, images, attack, seed, scale, best):
         raise ConfigError(f"norm: square is implemented for 'linf' alone, got {attack.norm!r}")
     epsilon = scale * attack.epsilon
     ball = ball_around(images, attack.norm, epsilon)
-    batch, height, width, channels = tf.unstack(tf.shape(images))
-    sides = tf.constant(side_lengths(attack.steps, attack.square_fraction, *images.shape[1:3]))
+    batch, (height, width, channels) = tf.shape(images)[0], images.shape[1:]
+    sides = tf.constant(side_lengths(attack.steps, attack.square_fraction, height, width))
 
     def query(step, found, found_loss, *best):
         seeds = tf.random.split(tf.random.experimental.stateless_fold_in(seed, step), 3)

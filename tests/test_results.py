@@ -12,7 +12,7 @@ import pytest
 from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.policies import POLICIES, decide
 from rdi_tf.provenance import provenance, strip_folders
-from rdi_tf.results import EvaluationResult, ExitCosts, summarise
+from rdi_tf.results import EvaluationResult, ExitCosts, TrustWarning, summarise
 from rdi_tf.tables import rows, to_csv, to_markdown, to_text
 
 COSTS = ExitCosts(("branch_1", "main"), (100, 300), (1.0, 4.0), 250, 4.0)
@@ -138,6 +138,75 @@ def test_json_round_trip(result, tmp_path):
     assert table["costs"]["backbone_executed_macs"] == 250
 
 
+def test_format_1_is_still_read(result):
+    """As format 1 wrote it: without what came later, which follows from the rest."""
+    table = json.loads(result.to_json())
+    for key in ("suite", "attack_outputs", "checks", "warnings"):
+        del table[key]
+    for outcome in (table["clean"], *table["attacks"]):
+        del outcome["efficacy"], outcome["images"], outcome["search"]
+    assert EvaluationResult.from_json(json.dumps({**table, "format": 1})) == result
+
+
+def test_efficacy_by_hand(result):
+    """Half the images leave at a third of the cost: triangle to (1/3, 1/2), trapezium to (1, 1)."""
+    assert result.clean.efficacy == pytest.approx(0.5 * 1 / 3 * 0.5 + 2 / 3 * 0.75)
+    assert result.attacks[1].efficacy == pytest.approx(2 / 3 * 0.5)
+
+
+@pytest.fixture
+def turns():
+    """Average over all images; then max-average on the two survivors, with its logits for those alone."""
+    survivors = np.array([True, False, True, False])  # image 2 was turned, 4 is wrong clean
+    later = np.where(survivors[:, None, None], MAX_AVERAGE, AVERAGE)
+    return summarise(
+        LABELS,
+        CLEAN,
+        {"average": AVERAGE, "apgd-ce/main": later},
+        POLICY,
+        THRESHOLDS,
+        COSTS,
+        met={"apgd-ce/main": 2},
+        searches={"apgd-ce/main": {"algorithm": "apgd"}},
+        suite="strong",
+        attack={"algorithm": "pgd"},
+        checks=("thresholds", "black box"),
+        warnings=(TrustWarning("black box", "Square breaks more"),),
+    )
+
+
+def test_attacks_on_survivors_by_hand(turns):
+    average, later = turns.attacks
+    assert (average.kind, average.images, average.search) == ("attack", 4, {"algorithm": "pgd"})
+    assert (later.kind, later.images, later.search) == ("remaining", 2, {"algorithm": "apgd"})
+    # Over all images: 1 and 3 fall to it, 2 had fallen before; 4, wrong clean, is right in the kept logits.
+    assert later.accuracy == 0.25
+    assert turns.per_image_worst_case == 0
+    assert (turns.worst_case, turns.worst_case_attack) == (0.75, "average")  # of those that met all images
+    assert EvaluationResult.from_json(turns.to_json()) == turns
+
+
+def test_table_tells_accuracies_from_remainders(turns):
+    labels = [row.label for row in rows(turns)]
+    assert labels[:4] == ["TA", "ATA (Average)", "Remaining after APGD-CE, Main Branch", "Per-image worst case"]
+    assert "Exit shares (Average)" in labels and "Exit shares (APGD-CE, Main Branch)" not in labels
+    for text in (to_text(turns), to_markdown(turns)):
+        assert "strong attacks: algorithm pgd" in text
+        assert "that attack met only the images" in text and "is the lowest of" not in text
+        assert "Trust checks made: thresholds, black box." in text
+        assert "WARNING (black box): Square breaks more." in text
+
+
+def test_table_of_a_slowdown_attack():
+    result = summarise(LABELS, CLEAN, {"slowdown": MAX_AVERAGE}, POLICY, THRESHOLDS, COSTS, suite="slowdown")
+    table = {row.label: row for row in rows(result)}
+    assert table["Executed MACs (Slowdown)"].values == (300,)
+    assert table["Efficacy (Slowdown)"].values == (result.attacks[0].efficacy,)
+    assert table["Efficacy, clean"].values[0] > table["Efficacy (Slowdown)"].values[0]
+    assert "Average MFlops" not in table
+    assert "DeepSloth" in to_text(result)
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_json_refuses_numbers_that_are_not_finite(result, number, tmp_path):
     broken = dataclasses.replace(result, worst_case=number)
@@ -151,14 +220,16 @@ def test_json_refuses_numbers_that_are_not_finite(result, number, tmp_path):
 def test_json_refuses_other_files(result, tmp_path):
     table = json.loads(result.to_json())
     for wrong, message in [
-        ({**table, "format": 99}, "format 1, got 99"),
+        ({**table, "format": 99}, "format 2 or 1, got 99"),
         ({**table, "extra": 1}, "extra"),
         ({key: value for key, value in table.items() if key != "clean"}, "clean"),
         ({**table, "images": "4"}, "result.images: expected int"),
         ({**table, "thresholds": 0.3}, "result.thresholds: expected a list"),
         ({**table, "clean": {**table["clean"], "accuracy": None}}, "result.clean.accuracy: expected float"),
         ({**table, "clean": []}, "result.clean"),
-        ([1], "format 1"),
+        ([1], "format 2 or 1"),
+        (1, "format 2 or 1, got 1"),
+        ({**table, "format": 1, "costs": {}}, "format 1: 'executed_macs'"),
     ]:
         with pytest.raises(DataError, match=message):
             EvaluationResult.from_json(json.dumps(wrong))

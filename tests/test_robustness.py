@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rdi_tf.attacks import craft
+from rdi_tf.attacks import ExitRule, craft
 from rdi_tf.config import AttackConfig, ModelConfig
+from rdi_tf.errors import ConfigError
 from rdi_tf.models import build_network
 from rdi_tf.network import RDINet
+from rdi_tf.policies import get_policy
 from rdi_tf.robustness import ExitAttacker, strongest_logits
 
 ATTACK = AttackConfig(epsilon=0.1, step_size=0.05, steps=2)
@@ -80,3 +82,67 @@ def test_strongest_logits_by_hand():
     candidates = np.array([[[[2.0, 0.0]]], [[[1.0, 0.0]]]], "float32")
     np.testing.assert_array_equal(strongest_logits(candidates, np.array([0])), candidates[1])
     np.testing.assert_array_equal(strongest_logits(candidates, np.array([1])), candidates[0])
+
+
+@pytest.fixture(scope="module")
+def averaging(net):
+    """An attacker of what the running average calls classes from."""
+    rule = ExitRule("running_average", (0.5, 0.5))
+    return ExitAttacker(net, ATTACK, seed=3, batch_size=4, rule=rule, outputs="policy")
+
+
+def test_policy_outputs_are_what_the_rule_calls_classes_from(averaging, net, batch):
+    log_probabilities = get_policy("running_average").log_probabilities(net(batch[0]).numpy())
+    expected = -np.take_along_axis(log_probabilities, batch[1][:, None, None].repeat(3, axis=1), axis=-1)[..., 0]
+    losses = averaging.losses
+    np.testing.assert_allclose(losses.every(batch[0], tf.constant(batch[1])), expected, rtol=1e-4)
+    for exit_index, single in enumerate(losses.single):
+        np.testing.assert_allclose(single(batch[0], tf.constant(batch[1])), expected[:, exit_index], rtol=1e-4)
+
+
+def test_attacks_on_policy_outputs_raise_their_loss_more(averaging, attacker, batch):
+    """Whether main's own logits are attacked or the average there: each raises its own loss more than the other."""
+    labels = tf.constant(batch[1])
+
+    def mean_loss(images):
+        return float(tf.reduce_mean(averaging.losses.single[-1](images, labels)))
+
+    aimed = mean_loss(averaging.adversarial_images("main", *batch))
+    assert aimed > mean_loss(attacker.adversarial_images("main", *batch)) > mean_loss(batch[0])
+
+
+def test_max_average_of_policy_outputs_is_max_average(averaging, net, batch):
+    images, labels = batch[0][:4], batch[1][:4]
+    seed = tf.random.fold_in(tf.constant([3, 0], tf.int32), 0)
+    crafted = craft("max_average", averaging.losses, tf.constant(images), tf.constant(labels), ATTACK, seed)
+    found = averaging.logits(["max_average"], images, labels)["max_average"]
+    np.testing.assert_allclose(found, net(crafted), atol=1e-5)
+
+
+def test_attacks_on_the_rule_are_the_same_for_both_outputs(averaging, net, batch):
+    rule = averaging.losses.rule
+    plain = ExitAttacker(net, ATTACK, seed=3, batch_size=4, rule=rule)
+    images = [found.adversarial_images("rerouted", *batch) for found in (averaging, plain)]
+    np.testing.assert_array_equal(*images)
+
+
+def test_rules_that_look_at_one_exit_have_no_other_outputs(net, attacker, batch):
+    rule = ExitRule("entropy", (0.5, 0.5))
+    same = ExitAttacker(net, ATTACK, seed=3, batch_size=4, rule=rule, outputs="policy")
+    np.testing.assert_array_equal(*(found.adversarial_images("branch_2", *batch) for found in (same, attacker)))
+
+
+def test_unusable_outputs_are_refused(net):
+    with pytest.raises(ConfigError, match="expected one of exits, policy, got 'all'"):
+        ExitAttacker(net, ATTACK, outputs="all")
+    with pytest.raises(ConfigError, match="expected a network with an exit rule"):
+        ExitAttacker(net, ATTACK, outputs="policy")
+
+
+def test_survivors_alone_are_attacked(attacker, net, batch):
+    known = np.zeros((10, 3, 10), "float32")
+    survives = np.arange(10) % 3 == 0
+    found = attacker.surviving_logits("main", *batch, survives, known)
+    assert (found[~survives] == 0).all()
+    expected = attacker.logits(["main"], batch[0][survives], batch[1][survives])["main"]
+    np.testing.assert_array_equal(found[survives], expected)

@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "rdi_tf.cli.export",
     "verify": "rdi_tf.cli.verify",
     "predict": "rdi_tf.cli.predict",
+    "benchmark": "rdi_tf.cli.benchmark",
 }
 
 FAILED = 2

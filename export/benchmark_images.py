@@ -1,0 +1,46 @@
+"""Real images for a benchmark, from an NPZ file. NumPy only."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from rdi_tf.errors import DataError
+
+ADVERSARIAL = "adversarial"
+
+
+def load_images(path, set_name=None, limit=None):
+    """Read images and their labels.
+
+    Args:
+      path: NPZ file with arrays `labels` (optional) and one or more sets of images, float (n, height, width, channels)
+        in [0, 1]: `images`, or as `rdi-tf evaluate --save-images` writes them `clean`, `max_average`, `slowdown`.
+      set_name: the set; "adversarial" means `max_average` where there is none of that name; None for `images`, or else
+        `clean`.
+      limit: the first so many; None for all.
+
+    Returns:
+      (images, labels, source): labels None where the file has none; source in words, for the record.
+
+    Raises:
+      DataError: no such file, or no such set in it.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            names = [name for name in arrays.files if arrays[name].ndim == 4]
+            if set_name == ADVERSARIAL and ADVERSARIAL not in names:
+                set_name = "max_average"
+            chosen = set_name or next((name for name in ("images", "clean") if name in names), None)
+            if chosen not in names:
+                wanted = repr(set_name) if set_name else "'images' or 'clean'"
+                raise DataError(f"{path}: expected a set of images {wanted}, got {', '.join(names) or 'none'}")
+            images = arrays[chosen][:limit]
+            labels = arrays["labels"][:limit] if "labels" in arrays.files else None
+    except (OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: cannot be read as NPZ: {error}") from error
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: cannot be read as NPZ: {error}") from error
+    return images, labels, f"set {chosen!r} of {Path(path).name}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 FORMATS = {"%": "{:.2f}", "MFlops (paper)": "{:.2f}", "MACs": "{:,.0f}", "of 1": "{:.3f}"}
 FORM_LABELS = {"main": "Main Branch", "max_average": "Max-Average"}
+SEARCH_LABELS = {"square": "Square"}
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def _label(name):
     """ "branch_1" as the paper has it, "Branch 1"; "fgsm/branch_1" as "FGSM, Branch 1"."""
     algorithm, _, form = name.rpartition("/")
     label = FORM_LABELS.get(form, form.replace("_", " ").title())
-    return f"{algorithm.upper()}, {label}" if algorithm else label
+    return f"{SEARCH_LABELS.get(algorithm, algorithm.upper())}, {label}" if algorithm else label
 
 
 def _cells(result, reported):
@@ -183,6 +184,8 @@ def _attack_notes(result):
             f"ATA (Worst-Case) is the lowest of the {len(result.attacks)} accuracies under attack "
             f"({_label(result.worst_case_attack)}).",
         )
+    if any("/" in attack.name for attack in result.attacks):
+        notes.append("What stands before a comma in an attack's name is how it searched, in place of what is said above.")
     if result.attack_outputs == "policy":
         notes.append("Attacks on exits aim at what the exit rule calls classes from, not at each exit's own logits.")
     if any(attack.name.rpartition("/")[2] == "slowdown" for attack in result.attacks):

@@ -291,6 +291,8 @@ def test_names_of_single_attacks_and_of_several_algorithms():
     labels = [row.label for row in rows(summarise(LABELS, CLEAN, attacks, POLICY, THRESHOLDS, COSTS))]
     assert labels[1:5] == ["ATA (Branch 1)", "ATA (Main Branch)", "ATA (FGSM, Max-Average)", "ATA (Exit Policy)"]
     assert "Average MFlops (FGSM)" in labels and "Average MFlops" not in labels
+    square = summarise(LABELS, CLEAN, {"square/rerouted": CLEAN}, POLICY, THRESHOLDS, COSTS)
+    assert "ATA (Square, Rerouted)" in to_text(square) and "is how it searched" in to_text(square)
 
 
 def test_markdown(result):

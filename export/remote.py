@@ -94,7 +94,8 @@ def over_ssh(job, host, remote_command="rdi-tf", ssh="ssh"):
             f"--remote-command ({_last_line(done.stderr)})"
         )
     if done.returncode != 0:
-        raise RemoteError(f"{host}: the benchmark failed there: {_last_line(done.stderr)}")
+        said = _last_line(done.stderr).removeprefix("rdi-tf: error: ")
+        raise RemoteError(f"{host}: the benchmark failed there: {said}")
     return _result(done.stdout.decode("utf-8", "replace"), host)
 
 

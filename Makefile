@@ -1,7 +1,9 @@
 # Targets run in whatever environment is active; `make install` fills it.
 PYTHON ?= python
 
-.PHONY: install test test-slow lint ci
+BUNDLES ?=
+
+.PHONY: install test test-slow test-arm lint ci
 
 install:
 	$(PYTHON) -m pip install -e ".[train,dev]"
@@ -11,6 +13,10 @@ test:
 
 test-slow:
 	$(PYTHON) -m pytest
+
+# Needs Debian's debootstrap and qemu-user-static: make test-arm BUNDLES="runs/NAME/export/int8 …"
+test-arm:
+	PYTHON=$(PYTHON) tests/arm/verify $(BUNDLES)
 
 lint:
 	$(PYTHON) -m ruff check .

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from rdi_tf.calibration import exit_costs, load_run
+from rdi_tf.checks import check_num_classes
 from rdi_tf.data import as_arrays, load_dataset
 from rdi_tf.errors import CheckpointError, ConfigError
 from rdi_tf.export.bundle import Bundle, GoldenVectors, describe_file, new_bundle
@@ -83,13 +84,15 @@ def export_network(
       The `Bundle`.
 
     Raises:
-      ConfigError, BundleError: as for `export_run`.
+      CheckpointError, ConfigError, BundleError: as for `export_run`.
+      DataError: another number of labels than classes, or no examples where int8 needs them.
     """
     shape = net.network.input_shape[1:]
     if None in shape:
         raise ConfigError(f"network: expected a fixed image size, got {shape}")
     if net.thresholds is None:
         raise CheckpointError("network: has no thresholds yet; calibrate it first")
+    check_num_classes(labels, net.num_classes)
     calibration = examples[0][: options.calibration_images]
     policy = ExitPolicy(policy_name, tuple(net.thresholds))
     with new_bundle(output, overwrite) as folder:

@@ -52,21 +52,21 @@ def rows(result, reported=None):
 
 def to_markdown(result, reported=None):
     """The table in Markdown, with notes on how to read it; arguments as `rows`."""
-    header, *body = _cells(result, reported)
+    header, *body = cells(result, reported)
     lines = [header, ["---", *("---:" for _ in header[1:])], *body]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{_title(result)}\n\n{table}\n\n" + "".join(f"- {note}\n" for note in _notes(result))
+    return f"{title(result)}\n\n{table}\n\n" + "".join(f"- {note}\n" for note in notes(result))
 
 
 def to_text(result, reported=None):
     """The table for a terminal, columns aligned; arguments as `rows`."""
-    lines = _cells(result, reported)
+    lines = cells(result, reported)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = [
         "  ".join([first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))])
         for first, *rest in lines
     ]
-    return "\n".join([_title(result), "", *(line.rstrip() for line in aligned), "", *_notes(result)]) + "\n"
+    return "\n".join([title(result), "", *(line.rstrip() for line in aligned), "", *notes(result)]) + "\n"
 
 
 def to_csv(result, reported=None):
@@ -86,7 +86,11 @@ def to_csv(result, reported=None):
 def _accuracies(result):
     yield "TA", (result.clean.accuracy,), "%"
     for attack in result.attacks:
-        named = f"ATA ({_label(attack.name)})" if attack.kind == "attack" else f"Remaining after {_label(attack.name)}"
+        named = (
+            f"ATA ({attack_label(attack.name)})"
+            if attack.kind == "attack"
+            else f"Remaining after {attack_label(attack.name)}"
+        )
         yield named, (attack.accuracy,), "%"
     if result.attacks:
         # The lowest of a few accuracies says nothing where most attacks met survivors only.
@@ -103,8 +107,8 @@ def _costs(result):
         if form == "max_average":
             yield from _costs_of(attack, f" ({algorithm.upper()})" if algorithm else "")
         elif attack in slowdowns:
-            yield from _costs_of(attack, f" ({_label(attack.name)})")
-            yield f"Efficacy ({_label(attack.name)})", (attack.efficacy,), "of 1"
+            yield from _costs_of(attack, f" ({attack_label(attack.name)})")
+            yield f"Efficacy ({attack_label(attack.name)})", (attack.efficacy,), "of 1"
     yield from _costs_of(result.clean, ", clean")
     if slowdowns:
         yield "Efficacy, clean", (result.clean.efficacy,), "of 1"
@@ -124,17 +128,17 @@ def _exits(result):
         # After turns, images lie where the attack that broke them left them: no exit shares of one attack.
         if attack.kind == "remaining":
             continue
-        yield f"Exit shares ({_label(attack.name)})", attack.exit_shares, "%"
+        yield f"Exit shares ({attack_label(attack.name)})", attack.exit_shares, "%"
 
 
-def _label(name):
+def attack_label(name):
     """ "branch_1" as the paper has it, "Branch 1"; "fgsm/branch_1" as "FGSM, Branch 1"."""
     algorithm, _, form = name.rpartition("/")
     label = FORM_LABELS.get(form, form.replace("_", " ").title())
     return f"{SEARCH_LABELS.get(algorithm, algorithm.upper())}, {label}" if algorithm else label
 
 
-def _cells(result, reported):
+def cells(result, reported=None):
     """Header and rows as lists of strings, all of the same length."""
     lines = [["", "measured", "reported", "unit"]]
     for row in rows(result, reported):
@@ -148,7 +152,7 @@ def _in_turns(result):
     return any(attack.kind == "remaining" for attack in result.attacks)
 
 
-def _title(result):
+def title(result):
     named = f"{result.name}: " if result.name else ""
     data = f"{result.images:,} images" + (f" of {result.dataset}" if result.dataset else "")
     search = ", ".join(f"{key} {value}" for key, value in result.attack.items())
@@ -156,7 +160,7 @@ def _title(result):
     return f"{named}{data}, exit rule {result.policy}" + (f"; {suite}attacks: {search}" if search else "")
 
 
-def _notes(result):
+def notes(result):
     """What the rows mean where their names do not say it, and the reasons to distrust them."""
     return [
         *_attack_notes(result),
@@ -171,26 +175,26 @@ def _notes(result):
 def _attack_notes(result):
     if not result.attacks:
         return []
-    notes = ["Per-image worst case is the share of images called right clean and under every one of these attacks."]
+    lines = ["Per-image worst case is the share of images called right clean and under every one of these attacks."]
     if _in_turns(result):
-        notes.insert(
+        lines.insert(
             0,
             "ATA rows are accuracies over all images. Remaining after … rows are not: that attack met only the images "
             "that were still called right, and the figure is the share of all images that are right after it.",
         )
     else:
-        notes.insert(
+        lines.insert(
             0,
             f"ATA (Worst-Case) is the lowest of the {len(result.attacks)} accuracies under attack "
-            f"({_label(result.worst_case_attack)}).",
+            f"({attack_label(result.worst_case_attack)}).",
         )
     if any("/" in attack.name for attack in result.attacks):
-        notes.append("What stands before a comma in an attack's name is how it searched, in place of what is said above.")
+        lines.append("Before a comma in an attack's name stands how it searched, in place of what is said above.")
     if result.attack_outputs == "policy":
-        notes.append("Attacks on exits aim at what the exit rule calls classes from, not at each exit's own logits.")
+        lines.append("Attacks on exits aim at what the exit rule calls classes from, not at each exit's own logits.")
     if any(attack.name.rpartition("/")[2] == "slowdown" for attack in result.attacks):
-        notes.append(
+        lines.append(
             "Efficacy is the area under the curve of the images that have left over the multiply-adds spent (DeepSloth,"
             " ICLR 2021); lower is slower. The slowdown attack keeps images from leaving; accuracy is not its aim."
         )
-    return notes
+    return lines

@@ -1,0 +1,79 @@
+"""Figures that the paper reports, to stand beside measured ones. No TensorFlow."""
+
+import math
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+
+
+@dataclass(frozen=True)
+class ReportedPoint:
+    """A network of the paper in its Figure 6.
+
+    Attributes:
+      network: what it is.
+      backbone: "smallcnn", "resnet38" or "mobilenetv2".
+      dataset: TFDS name.
+      source: the table that has the figures.
+      clean_accuracy, robust_accuracy: percent; the latter the lowest of the attacks.
+      paper_mflops: average cost, in the paper's unit.
+    """
+
+    network: str
+    backbone: str
+    dataset: str
+    source: str
+    clean_accuracy: float
+    robust_accuracy: float
+    paper_mflops: float
+
+
+def reported_rows(config, attack):
+    """The paper's figures for the same experiment.
+
+    Args:
+      config: the run's `Config`.
+      attack: how the evaluation's attack searched, as `EvaluationResult.attack` holds it.
+
+    Returns:
+      (name, rows): the table's name in the paper, and a dict from its row names to figures, as `rdi_tf.tables.rows`
+      takes it. ("", {}) where the paper has no such experiment: another network, data set, defence, algorithm, epsilon
+      or number of steps. Light branches or another training schedule make no difference here; the report says them.
+    """
+    table = _read()
+    if attack.get("norm", "linf") != "linf" or attack.get("restarts", 1) != 1:
+        return "", {}
+    wanted = (backbone_name(config.model), config.data.name, attack.get("algorithm"))
+    for entry in table["table"]:
+        same_search = entry["algorithm"] == "fgsm" or entry["steps"] == attack.get("steps")
+        same_ball = math.isclose(entry["epsilon"], attack.get("epsilon", 0), rel_tol=0.01)
+        if (entry["backbone"], entry["dataset"], entry["algorithm"]) == wanted and same_search and same_ball:
+            column = table["columns"].index(config.defence.name)
+            return entry["name"], {row: figures[column] for row, figures in entry["rows"].items()}
+    return "", {}
+
+
+def reported_points(dataset):
+    """The `ReportedPoint`s on a data set, a list."""
+    return [
+        ReportedPoint(
+            entry["network"],
+            entry["backbone"],
+            entry["dataset"],
+            entry["source"],
+            entry["TA"],
+            entry["ATA"],
+            entry["MFlops"],
+        )
+        for entry in _read()["point"]
+        if entry["dataset"] == dataset
+    ]
+
+
+def backbone_name(model):
+    """What the paper's tables are kept under for a `ModelConfig`: ResNets by their depth."""
+    return f"resnet{model.depth}" if model.backbone == "resnet" else model.backbone
+
+
+def _read():
+    return tomllib.loads((resources.files("rdi_tf") / "reported.toml").read_text(encoding="utf-8"))

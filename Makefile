@@ -9,10 +9,10 @@ install:
 	$(PYTHON) -m pip install -e ".[train,dev]"
 
 test:
-	$(PYTHON) -m pytest -m "not slow"
+	$(PYTHON) -m pytest
 
 test-slow:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -m "slow or not slow"
 
 # Needs Debian's debootstrap and qemu-user-static: make test-arm BUNDLES="runs/NAME/export/int8 …"
 test-arm:

@@ -1,0 +1,57 @@
+"""The CIFAR-10 presets against the paper's numbers (epsilon 8/255, step 2/255 …)."""
+
+import pytest
+
+from rdi_tf.config import AttackConfig, Config
+from rdi_tf.models.registry import BACKBONES
+
+PAPER = {
+    # iterations, learning rate, where it falls, weights of the exits
+    "cifar10-resnet38": (64_000, 0.1, (32_000, 48_000), (0.5, 0.5, 0.7, 0.7, 0.9, 0.9, 2.0)),
+    "cifar10-mobilenetv2": (82_000, 0.05, (61_700, 70_000, 78_000), (0.5, 0.5, 1.0)),
+}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_schedule_and_attacks_are_the_papers(name):
+    config = Config.load(name)
+    training = config.training
+    found = (training.iterations, training.learning_rate, training.decay_at, training.exit_weights)
+    assert found == PAPER[name]
+    assert (training.batch_size, training.momentum, training.weight_decay, training.decay_factor) == (
+        128,
+        0.9,
+        1e-4,
+        0.1,
+    )
+    assert (training.schedule, training.ema_decay, training.label_smoothing, training.precision) == (
+        "step",
+        0.0,
+        0.0,
+        "float32",
+    )
+    assert config.defence.attack == AttackConfig("pgd", epsilon=8 / 255, step_size=2 / 255, steps=10)
+    assert config.evaluation == AttackConfig("pgd", epsilon=8 / 255, step_size=2 / 255, steps=20)
+    assert (config.defence.name, config.defence.training_mode) == ("max_average", True)
+    assert (config.data.augmentation, config.data.crop_padding, config.data.validation_every) == (
+        ("crop", "flip"),
+        4,
+        10,
+    )
+    assert (config.policy.name, config.policy.calibration, config.model.branch) == ("entropy", "equal_share", "paper")
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_fast_presets_face_the_same_evaluation(name):
+    paper, fast = Config.load(name), Config.load(f"{name}-fast")
+    assert fast.evaluation == paper.evaluation
+    assert fast.data == paper.data
+    assert fast.defence.attack.epsilon == paper.defence.attack.epsilon
+    assert fast.model.branch == "light"
+
+
+@pytest.mark.parametrize("name", [*PAPER, *(f"{name}-fast" for name in PAPER)])
+def test_every_exit_has_its_weight(name):
+    config = Config.load(name)
+    exits = BACKBONES[config.model.backbone].default_exits(config.model)
+    assert len(config.training.exit_weights) == len(exits) + 1

@@ -169,6 +169,9 @@ def new_bundle(path, overwrite=False):
     temporary.mkdir()
     try:
         yield temporary
+        for file in temporary.iterdir():  # on disk before the name is: a crash would otherwise leave empty files
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
         _check_place(path, overwrite)
         if path.exists():
             old = path.with_name(f"{temporary.name}.old")

@@ -249,4 +249,7 @@ def _convert(hint, value, place):
     accepted = (int, float) if hint is float else hint
     if not isinstance(value, accepted) or isinstance(value, bool):
         raise BundleError(f"{MANIFEST}: {place}: expected {hint.__name__}, got {value!r}"[:200])
-    return hint(value)
+    try:
+        return hint(value)
+    except OverflowError as error:
+        raise BundleError(f"{MANIFEST}: {place}: expected a number that fits a float, got one that does not") from error

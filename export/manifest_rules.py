@@ -110,8 +110,10 @@ def _check_piece(place, piece, input_name, input_shape, output_names):
     for tensor in (piece.input, *piece.outputs):
         if tensor.dtype not in TENSOR_DTYPES or (tensor.dtype == "int8") != (tensor.quantisation is not None):
             _fail(f"{place}: {tensor.name}: expected float32, or int8 with its quantisation, got {tensor.dtype}")
-        if tensor.quantisation is not None and not 0 < tensor.quantisation.scale < math.inf:
-            _fail(f"{place}: {tensor.name}: expected a scale above 0, got {tensor.quantisation.scale}")
+        if tensor.quantisation is not None:
+            scale, zero_point = tensor.quantisation.scale, tensor.quantisation.zero_point
+            if not (0 < scale < math.inf and -128 <= zero_point <= 127):
+                _fail(f"{place}: {tensor.name}: expected a scale > 0 and an int8 zero point, got {scale}, {zero_point}")
 
 
 def _fail(message):

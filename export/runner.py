@@ -78,8 +78,10 @@ class ModelRunner:
         self._interpreter = load_interpreter(path, num_threads)
         signature = _signature(path, self._interpreter, piece.signature)
         inputs, outputs = signature.get_input_details(), signature.get_output_details()
-        for tensor, details in ((piece.input, inputs), *((output, outputs) for output in piece.outputs)):
-            _check_tensor(path, tensor, details.get(tensor.name))
+        _check_tensor(path, piece.input, inputs.get(piece.input.name), axis=0)
+        for tensor in piece.outputs:
+            # An operator may state a batch of 1 for its output although the input's is free.
+            _check_tensor(path, tensor, outputs.get(tensor.name), axis=1)
         self._input = inputs[piece.input.name]["index"]
         self._outputs = {tensor.name: outputs[tensor.name]["index"] for tensor in piece.outputs}
         self._allocated = max(1, piece.input.shape[0])
@@ -239,15 +241,14 @@ def check_batch(images, manifest):
     return np.asarray(images, np.float32)
 
 
-def _check_tensor(path, tensor, details):
-    """Refuse a file whose tensor is not the one of the manifest."""
+def _check_tensor(path, tensor, details, axis):
+    """Refuse a file whose tensor is not the one of the manifest; shapes are compared from `axis` on."""
     if details is None:
         raise BundleError(f"{path}: its signature has no tensor {tensor.name!r}")
     scale, zero_point = details["quantization"]
     expected = (tensor.quantisation.scale, tensor.quantisation.zero_point) if tensor.quantisation else (0.0, 0)
-    # The batch axis is left out: an operator may state 1 for an output although the input's batch size is free.
-    shape = tuple(int(length) for length in details["shape_signature"][1:])
-    found = (shape, np.dtype(details["dtype"]).name, (float(scale), int(zero_point)))
-    wanted = (tensor.shape[1:], tensor.dtype, expected)
+    shape = tuple(int(length) for length in details["shape_signature"])
+    found = (shape[axis:], np.dtype(details["dtype"]).name, (float(scale), int(zero_point)))
+    wanted = (tensor.shape[axis:], tensor.dtype, expected)
     if found != wanted:
         raise BundleError(f"{path}: {tensor.name}: the manifest says {wanted}, the file {found}")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rdi_tf.errors import ConfigError
-from rdi_tf.export import Bundle, BundleError, Manifest
+from rdi_tf.export import Bundle, BundleError, Cascade, Manifest
 from rdi_tf.export.bundle import describe_file, new_bundle
 
 
@@ -110,6 +110,10 @@ def test_missing_files_are_named(folder):
         (lambda t: t["golden"].update(tolerance=0), "golden: expected one image or more and a tolerance above 0"),
         (lambda t: t["costs"].update(executed_macs=[1.0]), "costs: expected one cost for each exit"),
         (lambda t: t["preprocessing"].update(channels=2), "preprocessing: expected"),
+        (
+            lambda t: t["policy"].update(thresholds=[10**400, 0]),
+            r"thresholds\[0\]: expected a number that fits a float",
+        ),
         (lambda t: t["stages"][0]["input"].update(dtype="int8"), "image: expected float32, or int8 with its"),
     ],
 )
@@ -150,6 +154,24 @@ def test_golden_vectors_must_be_what_the_manifest_says(folder, content):
     edited(folder, lambda table: table["golden"]["file"].update(described))
     with pytest.raises(BundleError, match="golden.npz: "):
         Bundle.open(folder).golden()
+
+
+@pytest.mark.parametrize("entry", ["shape", "tensor quantisation"])
+def test_files_must_be_what_the_manifest_says(tiny_bundle, tmp_path, entry):
+    folder = shutil.copytree(tiny_bundle(dtype="int8"), tmp_path / "bundle")
+
+    def change(table):
+        if entry == "shape":
+            table["batch_size"] = 2
+            for piece in (*table["stages"], table["unsplit"]):
+                for tensor in (piece["input"], *piece["outputs"]):
+                    tensor["shape"][0] = 2
+        else:
+            table["stages"][1]["outputs"][0]["quantisation"]["zero_point"] += 1
+
+    edited(folder, change)
+    with pytest.raises(BundleError, match="the manifest says .* the file"):
+        Cascade(folder)
 
 
 def test_a_manifest_that_cannot_be_run_cannot_be_made(folder):

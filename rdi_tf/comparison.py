@@ -90,7 +90,7 @@ def compare_policies(run_dir, policies="all", attacks="paper", *, checks=True, r
     names = tuple(POLICIES) if policies == "all" else tuple(name.strip() for name in policies.split(","))
     if options.get("policy") is not None:
         raise ConfigError("policy and policies: expected one of the two, got both")
-    bench = Workbench.open(run_dir, **options)
+    bench = Workbench.open(run_dir, **options).apart("policies")
     results, shared = [], {}
     for with_rule in bench.with_policies(names, options.get("data_dir")):
         known = shared.get(_outputs_of(with_rule), {})

@@ -11,10 +11,13 @@ from rdi_tf.policies import get_policy
 from rdi_tf.provenance import provenance
 from rdi_tf.results import summarise
 from rdi_tf.runs import atomic_path, write_atomic
-from rdi_tf.suites import plan_attacks
+from rdi_tf.suites import SUITES, plan_attacks
 from rdi_tf.tables import to_csv, to_markdown
 from rdi_tf.trust import run_checks
 from rdi_tf.workbench import Workbench
+
+# Suites after which no file is named; an empty name is that of a list.
+PLAIN = ("", "none", "all", "paper")
 
 
 def evaluate(run_dir, attacks="paper", *, checks=True, reuse=False, command="", **options):
@@ -43,6 +46,8 @@ def evaluate(run_dir, attacks="paper", *, checks=True, reuse=False, command="", 
       DataError: the data set cannot be had.
     """
     bench = Workbench.open(run_dir, **options)
+    suite = attacks if attacks in SUITES and attacks not in PLAIN else None
+    bench = bench.apart("-".join([*filter(None, [suite]), *_unusual(bench)]))
     result, attacked = evaluate_bench(bench, attacks, checks, reuse, command)
     _write(bench, evaluation_name(bench, result.suite, bool(result.attacks)), result, attacked)
     shutil.rmtree(bench.folder, ignore_errors=True)
@@ -102,16 +107,16 @@ def evaluation_name(bench, suite, attacked=True):
     Returns:
       str: the algorithm and its steps, after the suite unless that is the paper's; then what else is not as usual.
     """
-    parts = [f"{bench.attack.algorithm}-{bench.attack.steps}" if attacked else "clean"]
-    if suite not in ("", "none", "all", "paper"):
-        parts.insert(0, suite)
-    if bench.rule.name != bench.net.config.policy.name:
-        parts.append(bench.rule.name)
-    if bench.outputs == "policy":
-        parts.append("policy-outputs")
-    if not bench.whole:
-        parts.append(f"first-{len(bench.labels)}")
-    return "-".join(parts)
+    searched = f"{bench.attack.algorithm}-{bench.attack.steps}" if attacked else "clean"
+    first = [] if bench.whole else [f"first-{len(bench.labels)}"]
+    suites = [] if suite in PLAIN else [suite]
+    return "-".join([*suites, searched, *_unusual(bench), *first])
+
+
+def _unusual(bench):
+    """What is not as usual in an evaluation, besides its attacks."""
+    rule = [] if bench.rule.name == bench.net.config.policy.name else [bench.rule.name]
+    return [*rule, *(["policy-outputs"] if bench.outputs == "policy" else [])]
 
 
 def _write(bench, name, result, attacked):

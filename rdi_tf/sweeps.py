@@ -96,7 +96,7 @@ def sweep_epsilons(run_dir, epsilons, attacks="average", *, command="", **option
       CheckpointError, DataError: as `evaluate`'s.
     """
     started = time.monotonic()
-    bench = Workbench.open(run_dir, **options)
+    bench = Workbench.open(run_dir, **options).apart("epsilons")
     scaled = [scaled_attack(bench.attack, epsilon) for epsilon in epsilons]
     if not scaled:
         raise ConfigError("epsilons: expected one at least, got none")

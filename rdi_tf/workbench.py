@@ -62,7 +62,8 @@ class Workbench:
       class_names: names of the classes, in label order.
       dataset: name of the data set.
       whole: whether the images are the whole test split.
-      clean: exit logits of the images as they are, float32 (n, exits, classes); computed where they are not given.
+      computed: what was computed when it was first asked for: `clean`, which benches that differ in rule or attack
+        share.
     """
 
     net: RDINet
@@ -81,11 +82,7 @@ class Workbench:
     class_names: tuple[str, ...] = ()
     dataset: str = ""
     whole: bool = True
-    clean: np.ndarray | None = None
-
-    def __post_init__(self):
-        if self.clean is None:
-            object.__setattr__(self, "clean", self.attacker(self.attack).clean_logits(self.images))
+    computed: dict = dataclasses.field(default_factory=dict)
 
     @classmethod
     def open(
@@ -189,11 +186,22 @@ class Workbench:
             self,
             images=self.images[:count],
             labels=self.labels[:count],
-            clean=self.clean[:count],
+            computed={"clean": self.clean[:count]},
             batch_size=min(self.batch_size, count, len(self.labels)),
             folder=folder,
             whole=False,
         )
+
+    def apart(self, work):
+        """The same with its unfinished batches in a folder of their own, as evaluations that run side by side need."""
+        return dataclasses.replace(self, folder=self.folder.with_name(f"{self.folder.name}-{work}")) if work else self
+
+    @property
+    def clean(self):
+        """Exit logits of the images as they are, float32 (n, exits, classes)."""
+        if "clean" not in self.computed:
+            self.computed["clean"] = self.attacker(self.attack).clean_logits(self.images)
+        return self.computed["clean"]
 
     @functools.cached_property
     def costs(self):

@@ -235,6 +235,29 @@ def test_calibrate_then_evaluate(trained):
     assert "ATA (Main Branch)" in run(*arguments, "--quiet").stdout
 
 
+def test_evaluate_sweeps_compares_and_keeps_images(trained):
+    folder, _ = trained
+    options = ["--attacks", "main", "--limit", "8", "--quiet", "--json", "--set", "evaluation.steps=1"]
+    sweep = json.loads(run("evaluate", str(folder), *options, "--epsilons", "0,1/4").stdout)
+    assert (sweep["epsilons"], list(sweep["accuracies"])) == ([0, 0.25], ["main"])
+    more = ["--no-checks", "--policies", "entropy,margin", "--save-images", "3"]
+    compared = run("evaluate", str(folder), *options, *more)
+    document = json.loads(compared.stdout)
+    assert [result["policy"] for result in document["policies"]] == ["entropy", "margin"]
+    assert Path(document["images_file"]).is_file()
+    both = run("evaluate", str(folder), "--policies", "all", "--policy", "margin")
+    assert_one_line_error(both, "--policies goes with neither --epsilons nor --policy")
+
+
+def test_evaluate_reads_fractions():
+    from rdi_tf.cli.evaluate import parse_fractions
+
+    assert parse_fractions("0, 2/255,0.1") == (0.0, 2 / 255, 0.1)
+    for text in ("", "1/0", "1/2/3", "a", "0.1;0.2"):
+        with pytest.raises(ConfigError, match="--epsilons .* expected numbers or fractions"):
+            parse_fractions(text)
+
+
 @pytest.mark.parametrize("name", ["calibrate", "evaluate"])
 def test_settings_of_other_sections_are_refused(trained, name):
     folder, _ = trained

@@ -2,20 +2,27 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from rdi_tf import suites, workbench
 from rdi_tf.calibration import calibrate_run, exit_costs, load_run
 from rdi_tf.config import AttackConfig, PolicyConfig
 from rdi_tf.data import as_arrays, load_dataset
 from rdi_tf.errors import CheckpointError, ConfigError
-from rdi_tf.evaluation import attack_forms, evaluate
+from rdi_tf.evaluation import evaluate
 from rdi_tf.network import load
 from rdi_tf.policies import decide, get_policy
 from rdi_tf.results import EvaluationResult
 from rdi_tf.runs import RunFolder
+from rdi_tf.suites import Search, Suite
+from rdi_tf.workbench import Workbench
 
 EXITS = ("branch_1", "branch_2", "main")
 
@@ -23,6 +30,14 @@ EXITS = ("branch_1", "branch_2", "main")
 @pytest.fixture
 def run_dir(trained_run, tmp_path):
     return shutil.copytree(trained_run, tmp_path / "run")
+
+
+@pytest.fixture
+def small_suite(monkeypatch):
+    """Attacks in turns like the strong suite's, but few and short."""
+    monkeypatch.setitem(suites.SEARCHES, "cw", Search({"loss": "margin", "steps": 4}))
+    monkeypatch.setitem(suites.SUITES, "small", Suite(("average", "cw/rerouted", "cw/main"), in_turns=True))
+    return "small"
 
 
 def test_training_leaves_a_calibrated_network_that_has_learnt(trained_run):
@@ -37,7 +52,11 @@ def test_equal_shares_hold_on_the_validation_images(run_dir):
     found = calibrate_run(run_dir, PolicyConfig(calibration="equal_share"))
     assert found.images == 287  # 1,797 digits, every 5th for testing leaves 1,438, every 5th of those validates
     np.testing.assert_allclose(found.exit_shares, [1 / 3] * 3, atol=1 / 287)
-    assert load(run_dir / "model.keras").thresholds == found.thresholds
+    net = load(run_dir / "model.keras")
+    assert net.thresholds == found.thresholds
+    source = net.calibrated_on
+    assert (source.dataset, source.split, source.images, len(source.digest)) == ("digits", "validation", 287, 64)
+    assert source == found.source
 
 
 def test_a_new_policy_is_kept_with_its_thresholds(run_dir):
@@ -52,11 +71,11 @@ def test_a_new_policy_is_kept_with_its_thresholds(run_dir):
 
 def test_adversarial_calibration_sees_twice_the_images(run_dir):
     found = calibrate_run(run_dir, PolicyConfig(adversarial=True), limit=40)
-    assert found.images == 80
+    assert found.images == 80 and found.source.images == 40
 
 
 def test_evaluation_prints_and_keeps_the_papers_table(run_dir):
-    result = evaluate(run_dir, limit=50, batch_size=50)
+    result = evaluate(run_dir, limit=50, batch_size=50, checks=False)
     assert [attack.name for attack in result.attacks] == [*EXITS, "average", "max_average"]
     assert result.worst_case == min(attack.accuracy for attack in result.attacks)
     assert result.per_image_worst_case <= result.worst_case <= result.clean.accuracy + 0.1
@@ -69,16 +88,17 @@ def test_evaluation_prints_and_keeps_the_papers_table(run_dir):
 
 
 def test_kept_logits_reproduce_the_result(run_dir):
-    result = evaluate(run_dir, attacks="main", limit=40, batch_size=40)
+    result = evaluate(run_dir, attacks="main", limit=40, batch_size=40, checks=False)
     kept = np.load(run_dir / "evaluation" / "pgd-3-first-40.npz")
     decision = decide(get_policy("entropy"), kept["main"], result.thresholds)
     assert np.mean(decision.predictions == kept["labels"]) == result.attacks[0].accuracy
 
 
 def test_stronger_attacks_break_more(run_dir):
-    weak = evaluate(run_dir, attacks="main", limit=60, batch_size=60)
+    options = {"attacks": "main", "limit": 60, "batch_size": 60, "checks": False}
+    weak = evaluate(run_dir, **options)
     strong = AttackConfig(epsilon=0.3, step_size=0.1, steps=10)
-    assert evaluate(run_dir, attacks="main", attack=strong, limit=60, batch_size=60).worst_case < weak.worst_case - 0.3
+    assert evaluate(run_dir, attack=strong, **options).worst_case < weak.worst_case - 0.3
 
 
 def test_clean_figures_alone(run_dir):
@@ -87,32 +107,155 @@ def test_clean_figures_alone(run_dir):
     assert (run_dir / "evaluation" / "clean.json").is_file()
 
 
-def test_an_interrupted_evaluation_goes_on(run_dir):
-    """Killed after the second batch, the evaluation ends with what an uninterrupted one finds, files and all."""
+class Killed(BaseException):
+    """Stops an evaluation wherever it is."""
 
-    class Killed(BaseException):
-        pass
 
-    def kill(form, done, total):
-        if done == 40:
+def killer(attack, batches):
+    """Progress that kills the evaluation once an attack has done so many batches."""
+    seen = []
+
+    def progress(name, done, total):
+        seen.append(name)
+        if seen.count(attack) == batches:
             raise Killed
 
-    whole = evaluate(run_dir, attacks="main,average", limit=60, batch_size=20)
+    return progress
+
+
+@pytest.mark.parametrize(
+    ("attacks", "first", "second", "batches"),
+    [("main,average", ("main", 2), ("average", 1), 2), ("small", ("cw/rerouted", 1), ("cw/main", 1), 4)],
+)
+def test_an_interrupted_evaluation_goes_on(run_dir, small_suite, attacks, first, second, batches):
+    """Killed in the middle, the evaluation ends with what an uninterrupted one finds, survivors' turns and all."""
+    options = {"limit": 60, "batch_size": 20, "checks": False}
+    whole = evaluate(run_dir, attacks, **options)
     with pytest.raises(Killed):
-        evaluate(run_dir, attacks="main,average", limit=60, batch_size=20, progress=kill)
+        evaluate(run_dir, attacks, **options, progress=killer(*first))
     left = next((run_dir / "evaluation").glob("unfinished-*"))
-    assert len(list(left.iterdir())) == 2
-    again = evaluate(run_dir, attacks="main,average", limit=60, batch_size=20)
+    kept = {path: path.stat().st_mtime_ns for path in left.rglob("*.npy")}
+    assert len(kept) == batches
+    with pytest.raises(Killed):
+        evaluate(run_dir, attacks, **options, progress=killer(*second))
+    assert kept.items() <= {path: path.stat().st_mtime_ns for path in left.rglob("*.npy")}.items()  # not computed again
+    again = evaluate(run_dir, attacks, **options)
     assert dataclasses.replace(again, provenance={}) == dataclasses.replace(whole, provenance={})
     assert not left.exists()
 
 
-def test_names_of_forms():
-    assert attack_forms("paper", EXITS) == (*EXITS, "average", "max_average")
-    assert attack_forms("all", EXITS)[-1] == "random"
-    assert attack_forms("main, random", EXITS) == ("main", "random")
-    with pytest.raises(ConfigError, match="'branch_7'"):
-        attack_forms("main,branch_7", EXITS)
+KILL_ITSELF = """
+import os, signal, sys
+from rdi_tf.evaluation import evaluate
+
+def progress(name, done, total):
+    if (name, done) == ("average", 20):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+evaluate(sys.argv[1], "main,average", limit=40, batch_size=20, checks=False, progress=progress)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_loses_no_finished_batch(run_dir, repository):
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    command = [sys.executable, "-c", KILL_ITSELF, str(run_dir)]
+    killed = subprocess.run(command, env=environment, capture_output=True, timeout=600)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    left = sorted(path.name for path in (run_dir / "evaluation").glob("unfinished-*/*.npy"))
+    assert left == ["average-00000.npy", "main-00000.npy", "main-00001.npy"]
+    seen = []
+    options = {"limit": 40, "batch_size": 20, "checks": False}
+    result = evaluate(run_dir, "main,average", **options, progress=lambda *step: seen.append(step))
+    assert seen[-1] == ("average", 40, 40) and result.images == 40
+
+
+def test_a_suite_in_turns_meets_survivors_only(run_dir, small_suite):
+    result = evaluate(run_dir, small_suite, attack=AttackConfig(epsilon=0.1, step_size=0.05, steps=4), limit=60)
+    first, second, third = result.attacks
+    assert [attack.kind for attack in result.attacks] == ["attack", "remaining", "remaining"]
+    assert first.images == 60
+    assert 60 > second.images >= third.images == round(60 * second.accuracy)
+    assert result.per_image_worst_case == third.accuracy <= second.accuracy <= first.accuracy
+    assert (second.search["loss"], second.search["epsilon"]) == ("margin", 0.1)
+    assert (result.suite, result.attack["loss"]) == ("small", "cross_entropy")
+    # What the result says is what the kept logits say.
+    kept = np.load(run_dir / "evaluation" / "small-pgd-4-first-60.npz")
+    decision = decide(get_policy("entropy"), kept["cw/main"], result.thresholds)
+    assert np.mean(decision.predictions == kept["labels"]) == third.accuracy
+    assert result.checks[:2] == ("thresholds", "determinism") and result.warnings == ()
+
+
+def test_slowdown_suite_slows_down(run_dir):
+    attack = AttackConfig(epsilon=0.1, step_size=0.03, steps=5)
+    result = evaluate(run_dir, "slowdown", attack=attack, limit=40, batch_size=40, checks=False)
+    assert [outcome.name for outcome in result.attacks] == ["slowdown", "pgd-r5/slowdown"]
+    for outcome in result.attacks:
+        assert outcome.efficacy < result.clean.efficacy - 0.1
+        assert outcome.average_executed_macs > result.clean.average_executed_macs
+        assert outcome.exit_shares[-1] > result.clean.exit_shares[-1]
+
+
+def test_another_exit_rule_is_calibrated_on_validation_images(run_dir):
+    result = evaluate(run_dir, "main,rerouted", policy="running_average", limit=40, batch_size=40, checks=False)
+    assert result.policy == "running_average"
+    found = calibrate_run(shutil.copytree(run_dir, run_dir.parent / "other"), PolicyConfig(name="running_average"))
+    assert result.thresholds == found.thresholds
+    assert (run_dir / "evaluation" / "pgd-3-running_average-first-40.json").is_file()
+    assert load(run_dir / "model.keras").config.policy.name == "entropy"  # the run stays as it is
+    with pytest.raises(ConfigError, match="policy: expected one of"):
+        evaluate(run_dir, policy="best")
+
+
+def test_kept_logits_are_used_again_where_they_fit(run_dir):
+    """Another exit rule leaves attacks on exits as they are; attacks on the rule, and other attacks, run again."""
+    options = {"limit": 40, "batch_size": 40, "checks": False}
+    first = evaluate(run_dir, "main,average,rerouted", **options)
+    seen = []
+
+    def again(**changes):
+        seen.clear()
+        return evaluate(
+            run_dir, "main,rerouted", reuse=True, progress=lambda name, *_: seen.append(name), **options | changes
+        )
+
+    result = again(policy="margin")
+    assert (result.provenance["reused"], seen) == (["main"], ["rerouted"])
+    assert result.attacks[0].per_exit_accuracy == first.attacks[0].per_exit_accuracy
+    for changes in (
+        {"seed": 1},
+        {"limit": 39},
+        {"attack": AttackConfig(epsilon=0.1, step_size=0.05, steps=2)},
+        {"policy": "running_average", "attack_outputs": "policy"},
+    ):
+        assert "reused" not in again(**changes).provenance, changes
+        assert seen == ["main", "rerouted"]
+    net = load(run_dir / "model.keras")
+    net.set_weights([1.1 * weight for weight in net.get_weights()])
+    net.save(run_dir / "model.keras")
+    assert "reused" not in again().provenance
+
+
+def test_warnings_stand_in_the_result_and_its_table(run_dir):
+    net = load(run_dir / "model.keras")
+    net.calibrated_on = None
+    net.save(run_dir / "model.keras")
+    result = evaluate(run_dir, "none", limit=20)
+    assert [warning.check for warning in result.warnings] == ["thresholds"]
+    assert result.checks == ("thresholds", "determinism")
+    assert "WARNING (thresholds): nobody recorded" in (run_dir / "evaluation" / "clean-first-20.md").read_text()
+
+
+def test_benches_of_several_rules_share_one_pass_over_the_validation_images(run_dir, monkeypatch):
+    bench = Workbench.open(run_dir, limit=20)
+    calls = []
+    once = workbench.CalibrationImages.of
+    monkeypatch.setattr(workbench.CalibrationImages, "of", lambda *args, **_: calls.append(1) or once(*args))
+    own, margin, patience = bench.with_policies(["entropy", "margin", "patience"])
+    assert len(calls) == 1
+    assert own is bench and margin.clean is bench.clean
+    assert (margin.rule.name, patience.rule.name) == ("margin", "patience")
+    assert margin.calibrated_on.split == "validation" and margin.config.policy.name == "margin"
 
 
 def test_what_is_not_a_finished_run_is_refused(run_dir, tmp_path):

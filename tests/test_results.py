@@ -292,7 +292,7 @@ def test_names_of_single_attacks_and_of_several_algorithms():
     assert labels[1:5] == ["ATA (Branch 1)", "ATA (Main Branch)", "ATA (FGSM, Max-Average)", "ATA (Exit Policy)"]
     assert "Average MFlops (FGSM)" in labels and "Average MFlops" not in labels
     square = summarise(LABELS, CLEAN, {"square/rerouted": CLEAN}, POLICY, THRESHOLDS, COSTS)
-    assert "ATA (Square, Rerouted)" in to_text(square) and "is how it searched" in to_text(square)
+    assert "ATA (Square, Rerouted)" in to_text(square) and "stands how it searched" in to_text(square)
 
 
 def test_markdown(result):

@@ -16,7 +16,7 @@ def library(module):
 
     TensorFlow writes several lines on stderr on every start, at each processor without CUDA even an "error", and 2.21
     writes the first before it reads TF_CPP_MIN_LOG_LEVEL. They are held back, and shown only if the import fails. Who
-    sets that variable sees everything.
+    sets that variable to less than 3 sees everything.
 
     Args:
       module: absolute name.
@@ -24,10 +24,8 @@ def library(module):
     Returns:
       The module.
     """
-    if LEVEL in os.environ:
-        return importlib.import_module(module)
     with held_back_stderr():
-        os.environ[LEVEL] = "3"  # for what is written after the import, when the devices are looked for
+        os.environ.setdefault(LEVEL, "3")  # for what is written after the import, when the devices are looked for
         return importlib.import_module(module)
 
 

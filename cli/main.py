@@ -22,6 +22,8 @@ COMMANDS = {
     "verify": "rdi_tf.cli.verify",
     "predict": "rdi_tf.cli.predict",
     "benchmark": "rdi_tf.cli.benchmark",
+    "report": "rdi_tf.cli.report",
+    "compare": "rdi_tf.cli.compare",
 }
 
 FAILED = 2

@@ -1,7 +1,7 @@
 """A page of headings, paragraphs, tables and pictures, as one self-contained HTML file or as Markdown. No TensorFlow.
 
 The HTML needs no JavaScript and nothing from elsewhere; it follows the reader's choice of a light or dark page
-(pictures keep their white ground) and fits narrow screens: wide tables scroll by themselves, pictures shrink.
+(pictures keep their white ground) and fits narrow screens: wide tables and pictures scroll by themselves.
 """
 
 import base64
@@ -20,8 +20,8 @@ table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabu
 caption { text-align: left; padding: 0.2rem 0; }
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } thead th { background: var(--soft); }
-figure { margin: 1rem 0; } figcaption { font-size: 0.9rem; }
-img { display: block; max-width: 100%; height: auto; background: #ffffff; border-radius: 4px; }
+figure { margin: 1rem 0; overflow-x: auto; } figcaption { font-size: 0.9rem; }
+img { display: block; max-width: 100%; min-width: 30rem; height: auto; background: #ffffff; border-radius: 4px; }
 ul { padding-left: 1.2rem; } code { font-size: 0.9em; }
 """
 
@@ -122,7 +122,7 @@ def _html_table(block):
 def _html_picture(block):
     source = base64.b64encode(block.png).decode("ascii")
     return (
-        f'<figure><img alt="{html.escape(block.alt)}" src="data:image/png;base64,{source}">'
+        f'<figure tabindex="0"><img alt="{html.escape(block.alt)}" src="data:image/png;base64,{source}">'
         f"<figcaption>{html.escape(block.caption)}</figcaption></figure>"
     )
 

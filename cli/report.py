@@ -1,0 +1,58 @@
+"""`rdi-tf report`: what is known of a run, as a page to read."""
+
+from pathlib import Path
+
+import click
+
+from rdi_tf.cli import common
+from rdi_tf.cli.library import held_back_stderr, library
+from rdi_tf.errors import ConfigError
+
+KEPT_IMAGES = 100  # of RUN/evaluation/images.npz, on which a bundle is measured
+
+
+@common.command("report", example="rdi-tf report runs/mnist-smallcnn --bundle runs/mnist-smallcnn/export/float32")
+@common.run_argument
+@click.option("--bundle", type=click.Path(path_type=Path), help="Measure this bundle's latency now, on this machine.")
+@click.option(
+    "--benchmark",
+    "benchmark_file",
+    type=click.Path(path_type=Path),
+    help="Show this latency instead: a file that `rdi-tf benchmark --output` wrote, on whatever machine.",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Folder of the report.  [default: RUN/report]")
+@common.data_dir_option
+def command(run, bundle, benchmark_file, output, data_dir):
+    """Write report.html, which holds all it shows, and report.md: RUN's evaluations as tables and pictures.
+
+    Attack tables beside the paper's reported figures, exits taken, accuracy against cost as the thresholds move,
+    example images (of `evaluate --save-images`), latency.
+    """
+    if bundle is not None and benchmark_file is not None:
+        raise ConfigError("--bundle and --benchmark: expected one of them, got both")
+    latency = None
+    if benchmark_file is not None:
+        latency = library("rdi_tf.latency").LatencyResult.load(benchmark_file)
+    elif bundle is not None:
+        latency = measure(run, bundle)
+    files = library("rdi_tf.report").write_report(run, output, latency, data_dir)
+    data = {
+        "html": str(files.html),
+        "markdown": str(files.markdown),
+        "pictures": [str(file) for file in files.pictures],
+    }
+    return common.Report(data, f"{files.html}\n{files.markdown}")
+
+
+def measure(run, bundle, rounds=15):
+    """Latency of a bundle on the clean images that its run kept, else on the bundle's golden inputs."""
+    images = Path(run) / "evaluation" / "images.npz"
+    arguments = {}
+    if images.is_file():
+        found = library("rdi_tf.export.benchmark_images").load_images(images, "clean", KEPT_IMAGES)
+        arguments = dict(zip(("images", "labels", "source"), found, strict=True))
+    module = library("rdi_tf.export.benchmark")
+    with held_back_stderr():
+        return module.benchmark(
+            bundle, options=module.BenchmarkOptions(rounds=rounds), command=common.command_line(), **arguments
+        )

@@ -1,0 +1,249 @@
+"""The report of a run: a self-contained HTML page and a Markdown page with its tables and pictures."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rdi_tf import plots, tables
+from rdi_tf.calibration import CalibrationImages, load_run
+from rdi_tf.curves import budget_curve
+from rdi_tf.errors import ConfigError
+from rdi_tf.latency_tables import headline
+from rdi_tf.latency_tables import notes as latency_notes
+from rdi_tf.latency_tables import tables as latency_tables
+from rdi_tf.pages import Heading, Notes, Paragraph, Picture, TableBlock, to_html, to_markdown
+from rdi_tf.policies import POLICIES, decide, get_policy
+from rdi_tf.reported import reported_rows
+from rdi_tf.run_results import kept_evaluations
+from rdi_tf.runs import RunFolder, write_atomic
+from rdi_tf.samples import load_samples
+
+EXAMPLES = 5  # a picture wider than this cannot be read on a phone
+MACS = "executed MACs per image, millions"
+MILLISECONDS = "typical milliseconds per image"
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """Where a report was written.
+
+    Attributes:
+      html: report.html, which holds its pictures.
+      markdown: report.md.
+      pictures: the PNG files that report.md shows, in its folder.
+    """
+
+    html: Path
+    markdown: Path
+    pictures: tuple[Path, ...]
+
+
+def write_report(run_dir, output=None, latency=None, data_dir=None):
+    """Write the report of a run from what lies in its folder.
+
+    Args:
+      run_dir: folder of a run that was evaluated.
+      output: folder of the report; None for RUN/report. Files of the same names are replaced.
+      latency: a `rdi_tf.latency.LatencyResult` of a bundle of this run, or None.
+      data_dir: TFDS directory; None for TFDS_DATA_DIR or TFDS's default. The validation images are needed: thresholds
+        that move are found on them.
+
+    Returns:
+      `ReportFiles`.
+
+    Raises:
+      CheckpointError: no run, or no evaluation in it.
+      ConfigError: latency of a network with other exits.
+      DataError: results or a data set that cannot be read.
+    """
+    run = RunFolder.open(run_dir)
+    evaluations = kept_evaluations(run)
+    net = load_run(run)
+    main = evaluations[0]
+    names = main.result.costs.exit_names
+    if latency is not None and tuple(exit.name for exit in latency.exits) != names:
+        raise ConfigError(f"benchmark: expected one of a network with exits {', '.join(names)}, got {latency.name!r}")
+    blocks = [
+        *_head_blocks(net.config, main.result),
+        *(block for kept in evaluations for block in _table_blocks(net.config, kept)),
+        *_exit_blocks(main.result),
+        *_curve_blocks(net, main, latency, data_dir),
+        *_example_blocks(run, net, main.result),
+        *_latency_blocks(latency),
+    ]
+    title = f"{main.result.name or run.path.resolve().name}: robust dynamic inference"
+    return write_pages(Path(output or run.path / "report"), "report", title, blocks)
+
+
+def write_pages(folder, name, title, blocks):
+    """Write blocks as NAME.html, NAME.md and the pictures beside it; returns `ReportFiles`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = [block for block in blocks if isinstance(block, Picture)]
+    for picture in pictures:
+        write_atomic(folder / f"{picture.name}.png", picture.png)
+    files = ReportFiles(
+        folder / f"{name}.html",
+        folder / f"{name}.md",
+        tuple(folder / f"{picture.name}.png" for picture in pictures),
+    )
+    write_atomic(files.html, to_html(title, blocks))
+    write_atomic(files.markdown, to_markdown(title, blocks))
+    return files
+
+
+def _head_blocks(config, result):
+    clean = result.clean
+    found = f"{clean.accuracy:.2%} of {result.images:,} clean test images of {result.dataset} are called right"
+    if result.worst_case is not None:
+        found += (
+            f", {result.worst_case:.2%} under the attack that does most harm "
+            f"({tables.attack_label(result.worst_case_attack)}), {result.per_image_worst_case:.2%} clean and under "
+            "every attack"
+        )
+    cost = (
+        f"A clean image takes {clean.average_executed_macs:,.0f} multiply-adds on average, "
+        f"{clean.executed_saving:.1%} less than the plain backbone's {result.costs.backbone_executed_macs:,.0f}."
+    )
+    model = config.model
+    shape = "x".join(map(str, model.input_shape))
+    facts = (
+        f"Network: {model.backbone}, {model.branch} branches, {len(result.costs.exit_names)} exits, {shape} images.",
+        f"Defence: {config.defence.name.replace('_', ' ')}. Exit rule: {result.policy}, thresholds "
+        f"{', '.join(f'{value:.4g}' for value in result.thresholds) or 'none'}, "
+        f"calibrated by {config.policy.calibration.replace('_', ' ')}.",
+    )
+    return [Paragraph(f"{found}. {cost}"), Notes(facts)]
+
+
+def _table_blocks(config, kept):
+    result = kept.result
+    source, reported = reported_rows(config, result.attack)
+    # A suite's rows share names with the paper's only where the evaluation is the paper's.
+    if result.suite not in ("", "paper", "all") or result.policy != "entropy":
+        source, reported = "", {}
+    header, *rows = tables.cells(result, reported)
+    notes = list(tables.notes(result))
+    if reported:
+        where = f"Reported: {source} of Hu et al. (ICLR 2020), {config.defence.name.replace('_', ' ')} column."
+        how = f"This run: {config.model.branch} branches, {config.training.iterations:,} iterations"
+        notes.insert(0, f"{where} {how}, evaluated on {result.images:,} images.")
+    notes += _provenance_notes(result.provenance)
+    return [
+        Heading(f"Accuracy under attack: {kept.name}"),
+        Paragraph(tables.title(result)),
+        TableBlock("", tuple(header), tuple(map(tuple, rows))),
+        Notes(tuple(notes)),
+    ]
+
+
+def _provenance_notes(source):
+    machine = ", ".join(str(source[key]) for key in ("processor", "platform", "date") if key in source)
+    versions = ", ".join(f"{name} {version}" for name, version in source.get("versions", {}).items())
+    notes = [f"Command: {source['command']}; seed {source.get('seed')}."] if source.get("command") else []
+    return [*notes, f"{machine}; {versions}."] if machine else notes
+
+
+def _exit_blocks(result):
+    shares = ", ".join(
+        f"{name} {share:.1%}" for name, share in zip(result.costs.exit_names, result.clean.exit_shares, strict=True)
+    )
+    picture = Picture(
+        "exits",
+        plots.exits_figure(result),
+        f"Bars of where images leave, clean and under each attack. Clean: {shares}.",
+        "Where images leave, clean and under each attack (the paper's Figure 2).",
+    )
+    return [Heading("Exits taken"), picture]
+
+
+def _curve_blocks(net, main, latency, data_dir):
+    result = main.result
+    plain = dataclasses.replace(net.config, policy=dataclasses.replace(net.config.policy, adversarial=False))
+    calibration = CalibrationImages.of(net, plain, data_dir).logits
+    shown = {"clean": result.clean} | {attack.name: attack for attack in _shown_attacks(result)}
+    logits, labels = main.logits(shown)
+    panels = {
+        _panel(name): [budget_curve(policy, calibration, logits[name], labels) for policy in POLICIES.values()]
+        for name in shown
+    }
+    axes = [("macs", MACS, np.array(result.costs.executed_macs) / plots.MACS_UNIT)]
+    if latency is not None:
+        axes.append(("milliseconds", MILLISECONDS, np.array([exit.latency.typical for exit in latency.exits])))
+    blocks = [
+        Heading("Accuracy against cost as the thresholds move"),
+        Paragraph(
+            "Each point: thresholds with which fixed shares of the clean validation images leave at each exit (a "
+            "geometric series), applied to the test images. The attacks are those that were kept with the evaluation; "
+            "they do not follow the thresholds. The star is the run's own point."
+        ),
+    ]
+    for name, unit, exit_costs in axes:
+        stars = [
+            plots.Operating(_panel(key), float(np.dot(outcome.exit_shares, exit_costs)), outcome.accuracy)
+            for key, outcome in shown.items()
+        ]
+        png = plots.budget_figure(panels, exit_costs, unit, stars)
+        alt = f"Accuracy of {len(POLICIES)} exit rules against {unit}; panels: {', '.join(panels)}."
+        blocks.append(Picture(f"budget-{name}", png, alt, f"Accuracy against {unit}, a line for each exit rule."))
+    if latency is None:
+        blocks.append(Paragraph("Against milliseconds: with a benchmark (--bundle or --benchmark)."))
+    return blocks
+
+
+def _shown_attacks(result):
+    """Max-average, the most harmful, and a slowdown attack, as far as there are such."""
+    full = {attack.name: attack for attack in result.attacks if attack.kind == "attack"}
+    wanted = dict.fromkeys(("max_average", result.worst_case_attack, "slowdown"))
+    return [full[name] for name in wanted if name in full]
+
+
+def _panel(name):
+    return "clean" if name == "clean" else f"{tables.attack_label(name)} attack"
+
+
+def _example_blocks(run, net, result):
+    samples = load_samples(run, EXAMPLES)
+    heading = Heading("Examples")
+    if samples is None:
+        return [heading, Paragraph(f"None are kept; `rdi-tf evaluate {run.path.name} --save-images 100` keeps some.")]
+    rows = {}
+    for version, images in samples.images.items():
+        decision = decide(get_policy(result.policy), net(images).numpy(), result.thresholds)
+        rows[version] = [
+            plots.Sample(image, result.costs.exit_names[exit_index], samples.class_names[called], bool(called == label))
+            for image, exit_index, called, label in zip(
+                images, decision.exits, decision.predictions, samples.labels, strict=True
+            )
+        ]
+    truth = [samples.class_names[label] for label in samples.labels]
+    told = "; ".join(
+        f"{version}: " + ", ".join(f"{sample.exit_name}, {sample.called}" for sample in row)
+        for version, row in rows.items()
+    )
+    caption = (
+        f"The first {len(truth)} test images, clean and attacked ({json.dumps(samples.attack)}): the exit that each "
+        "left at and the class it was called there. Wrong ones have a thick broken frame."
+    )
+    return [heading, Picture("examples", plots.examples_figure(rows, truth), f"Examples. {told}.", caption)]
+
+
+def _latency_blocks(latency):
+    heading = Heading("Latency")
+    if latency is None:
+        return [heading, Paragraph("Not measured: --bundle measures a bundle, --benchmark takes a measured result.")]
+    found = latency.summary()
+    alt = (
+        f"Bars of milliseconds: mix {found['mix_ms']:.3f}, predicted {found['predicted_mix_ms']:.3f}, unsplit "
+        f"{found['unsplit_ms']:.3f}."
+    )
+    caption = "Above: what each file's time goes into. Below: how long an answer takes."
+    return [
+        heading,
+        Paragraph(headline(latency)),
+        Picture("latency", plots.latency_figure(latency), alt, caption),
+        *(TableBlock(table.title, table.header, table.rows) for table in latency_tables(latency)),
+        Notes(tuple(latency_notes(latency))),
+    ]

@@ -114,7 +114,10 @@ def convert(model, input_name, output_names, options, images, int8_input):
     def signature(inputs):
         return dict(zip(output_names, tf.nest.flatten(model(inputs, training=False)), strict=True))
 
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([signature.get_concrete_function()], model)
+    # The converter saves what it is given; the model itself would have all of its layers traced once more.
+    variables = tf.Module()
+    variables.all = list(model.variables)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([signature.get_concrete_function()], variables)
     if options.dtype != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if options.dtype == "float16":

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import sys
 import time
 
 import numpy as np
@@ -119,7 +120,15 @@ class RunKeeper(keras.callbacks.Callback):
     def __enter__(self):
         total = self.config.training.iterations
         self._bar = self._stack.enter_context(
-            tqdm(total=total, initial=self.iteration, disable=not self.progress, unit="it", dynamic_ncols=True)
+            tqdm(
+                total=total,
+                initial=self.iteration,
+                disable=not self.progress,
+                unit="it",
+                dynamic_ncols=True,
+                # A terminal's bar is one line that changes; in a log each change stays.
+                mininterval=0.1 if sys.stderr.isatty() else 30.0,
+            )
         )
         self._saved_at = time.monotonic()
         return self

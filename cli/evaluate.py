@@ -50,7 +50,7 @@ def command(run, attacks, settings, epsilons, policy, policies, checks, reuse, s
         result = sweep(run, parse_fractions(epsilons), attacks, policy=policy, **recorded)
         report = common.Report(result.to_dict(), result.to_text().rstrip())
     elif policies is not None:
-        compare = library("rdi_tf.comparison").compare_policies
+        compare = library("rdi_tf.policy_comparison").compare_policies
         result = compare(run, policies, attacks, checks=checks, reuse=reuse, **recorded)
         report = common.Report(result.to_dict(), result.to_text().rstrip())
     else:

@@ -15,19 +15,26 @@ FAILED = 2
 )
 @click.argument("bundle", metavar="BUNDLE", type=click.Path(path_type=Path))
 @click.option("--run", type=click.Path(path_type=Path), help="Compare with the float model of this run, too.")
-@click.option("--limit", type=click.IntRange(1), default=2000, show_default=True, help="With --run: test images.")
+@click.option("--limit", type=click.IntRange(1), help="With --run: only the first so many test images.  [default: all]")
 @click.option(
     "--attack",
     default="average",
     show_default=True,
     help='With --run: form of the adversarial images on which robust accuracy is reported, or "none".',
 )
+@click.option(
+    "--attacked",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="With --run: how many test images are attacked.",
+)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each stage.")
 @common.data_dir_option
-def command(bundle, run, limit, attack, threads, data_dir):
+def command(bundle, run, limit, attack, attacked, threads, data_dir):
     """Hold every file of BUNDLE against its checksum and run its golden vectors on this machine.
 
-    With --run: its logits, exit decisions and accuracies against Keras on the first test images, and its accuracy on
+    With --run: its logits, exit decisions and accuracies against Keras on the test images, and its accuracy on
     adversarial images made against the float model. Exit code 2 if something does not hold.
     """
     module = library("rdi_tf.export.verify" if run is None else "rdi_tf.export.compare")
@@ -36,7 +43,7 @@ def command(bundle, run, limit, attack, threads, data_dir):
             found = module.verify(bundle, threads)
         else:
             form = None if attack == "none" else attack
-            found = module.verify_against_run(bundle, run, limit, form, data_dir=data_dir, num_threads=threads)
+            found = module.verify_against_run(bundle, run, limit, form, attacked, data_dir, threads)
     lines = [f"{'holds' if check.passed else 'FAILS'}  {check.name}: {check.detail}" for check in found.checks]
     verdict = "holds" if found.passed else "does not hold"
     text = "\n".join([*lines, f"{bundle} ({found.dtype}) {verdict}"])

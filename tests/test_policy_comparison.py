@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from rdi_tf.comparison import compare_policies
+from rdi_tf.policy_comparison import compare_policies
 from rdi_tf.data import as_arrays, load_dataset
 from rdi_tf.errors import ConfigError
 from rdi_tf.evaluation import evaluate

@@ -197,15 +197,16 @@ def test_export_command_then_verify_against_the_run(trained_run, tmp_path):
     assert (again.exit_code, again.stdout) == (2, "")
     assert "exists already" in again.stderr
 
-    arguments = ["verify", str(bundle.path), "--run", str(run), "--limit", "60", "--json"]
+    arguments = ["verify", str(bundle.path), "--run", str(run), "--limit", "60", "--attacked", "40", "--json"]
     found = rdi_tf(*arguments)
     assert found.exit_code == 0, found.output
     checks = {check["name"]: check for check in json.loads(found.stdout)["checks"]}
     assert checks["logits against Keras"]["values"]["largest_difference"] <= 1e-4
     assert checks["exit decisions against Keras"]["values"]["same_exit"] == 1
     clean, robust = checks["clean accuracy"]["values"], checks["robust accuracy"]["values"]
+    assert (clean["loss"], clean["allowed"]) == (0, 0)
     assert clean["accuracy"] == clean["keras_accuracy"] > robust["accuracy"] == robust["keras_accuracy"]
-    assert clean["images"] == 60
+    assert (clean["images"], robust["images"]) == (60, 40)
 
     assert rdi_tf("calibrate", str(run), "--set", "policy.name=margin").exit_code == 0
     stale = rdi_tf(*arguments[:-1], "--attack", "none")
@@ -231,6 +232,24 @@ def test_export_command_refuses_in_one_line(trained_run, tmp_path):
         assert (result.exit_code, result.stdout) == (2, "")
         (line,) = result.stderr.splitlines()
         assert message in line
+
+
+def test_lost_accuracy_is_held_against_the_tolerance(tiny_bundle, tiny_net, digits):
+    """Of 100 images two are lost that Keras calls right: 2%, and a standard error of sqrt(0.02 - 0.02^2) / 10."""
+    from rdi_tf.export.compare import _check_accuracy, _Outputs
+
+    cascade = Cascade(tiny_bundle(dtype="int8"))
+    keras = tiny_net(digits[0][1400:1500]).numpy()
+    calls = decide(cascade.policy, keras, cascade.thresholds)
+    deployed = calls.predictions.copy()
+    deployed[:2] = (deployed[:2] + 1) % 10
+    outputs = _Outputs(keras, keras, calls.exits, deployed)
+    whole = _check_accuracy(cascade, outputs, calls.predictions, whole=True)
+    assert (whole.passed, whole.values["allowed"]) == (False, 0.005)
+    np.testing.assert_allclose(whole.values["loss"], 0.02)
+    sample = _check_accuracy(cascade, outputs, calls.predictions, whole=False)
+    np.testing.assert_allclose(sample.values["allowed"], 0.005 + 2 * 0.014)
+    assert sample.passed
 
 
 def test_a_bundle_of_another_network_is_refused(tiny_bundle, trained_run):

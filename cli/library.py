@@ -26,7 +26,11 @@ def library(module):
     """
     with held_back_stderr():
         os.environ.setdefault(LEVEL, "3")  # for what is written after the import, when the devices are looked for
-        return importlib.import_module(module)
+        found = importlib.import_module(module)
+    if os.environ[LEVEL] == "3" and "tensorflow" in sys.modules:
+        # It warns of retracing wherever two attackers compile the same code, each once, for two networks or attacks.
+        sys.modules["tensorflow"].get_logger().setLevel("ERROR")
+    return found
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from rdi_tf.attacks import SLOWDOWN, craft, form_names, loss_function, policy_form_names
+from rdi_tf.checks import check_images, check_labels
 from rdi_tf.policies import get_policy, log_softmax
 from rdi_tf.policy_outputs import combines, policy_losses
 from rdi_tf.runs import atomic_path
@@ -60,7 +61,11 @@ class ExitAttacker:
 
         Returns:
           float32 array (n, exits, classes).
+
+        Raises:
+          DataError: images that the network cannot take.
         """
+        self._check(images)
         batches = [self._forward(self._pad(images[s]))[: s.stop - s.start].numpy() for s in self._slices(len(images))]
         return np.concatenate(batches)
 
@@ -76,7 +81,12 @@ class ExitAttacker:
 
         Returns:
           Dictionary form -> float32 array (n, exits, classes), in the order of `forms`.
+
+        Raises:
+          ConfigError: an unknown form.
+          DataError: images or labels that the network cannot take.
         """
+        self._check(images, labels)
         exit_names = self.net.exit_names
         # `strongest_logits` compares cross-entropies; by another loss, the form crafts and compares for itself.
         derived = "max_average" in forms and self.attack.loss == "cross_entropy"
@@ -121,12 +131,22 @@ class ExitAttacker:
 
         Returns:
           float32 array like `images`.
+
+        Raises:
+          ConfigError: an unknown form.
+          DataError: images or labels that the network cannot take.
         """
+        self._check(images, labels)
         batches = []
         for number, part in enumerate(self._slices(len(images))):
             found = self._craft(form)(self._pad(images[part]), self._pad(labels[part]), self._batch_seed(number))
             batches.append(found[: part.stop - part.start].numpy())
         return np.concatenate(batches)
+
+    def _check(self, images, labels=None):
+        check_images(images, self.net.network.input_shape[1:])
+        if labels is not None:
+            check_labels(labels, self.net.num_classes)
 
     def _form_logits(self, form, images, labels, folder, progress):
         batches = []

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from rdi_tf.attacks import ExitRule, craft
 from rdi_tf.config import AttackConfig, ModelConfig
-from rdi_tf.errors import ConfigError
+from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.models import build_network
 from rdi_tf.network import RDINet
 from rdi_tf.policies import get_policy
@@ -146,3 +146,20 @@ def test_survivors_alone_are_attacked(attacker, net, batch):
     assert (found[~survives] == 0).all()
     expected = attacker.logits(["main"], batch[0][survives], batch[1][survives])["main"]
     np.testing.assert_array_equal(found[survives], expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x[:, :8], y), r"expected \(16, 16, 1\) per image, got \(8, 16, 1\)"),
+        (lambda x, y: ((255 * x).astype("uint8"), y), "got uint8; divide by 255"),
+        (lambda x, y: (x + np.nan, y), "got NaN or infinity"),
+        (lambda x, y: (x + 1, y), r"expected values in \[0, 1\]"),
+        (lambda x, y: (x, y + 10), "labels: expected 0 to 9"),
+        (lambda x, y: (x, y.astype("float32")), "labels: expected integers"),
+    ],
+)
+def test_unusable_images_and_labels_are_refused(change, message, attacker, batch):
+    images, labels = change(*batch)
+    with pytest.raises(DataError, match=message):
+        attacker.logits(["main"], images, labels)

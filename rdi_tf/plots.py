@@ -69,7 +69,7 @@ def exits_figure(result):
         axes = figure.add_subplot()
         left = np.zeros(len(outcomes))
         for index, (exit_name, style) in enumerate(
-            zip(result.costs.exit_names, _exit_styles(shares.shape[1]), strict=True)
+            zip(result.costs.exit_names, exit_styles(shares.shape[1]), strict=True)
         ):
             axes.barh(names, shares[:, index], left=left, label=exit_name, edgecolor="black", linewidth=0.6, **style)
             for row, share in enumerate(shares[:, index]):
@@ -196,7 +196,7 @@ def _exit_bars(axes, latency):
     bars += [("mix, measured", latency.mix.latency.typical, latency.mix.latency.p95)]
     bars += [("unsplit", latency.unsplit.latency.typical, latency.unsplit.latency.p95)]
     exits = len(latency.exits)
-    styles = [*_exit_styles(exits), {"color": "white", "hatch": "////"}, {"color": COLOURS[2]}, {"color": "#999999"}]
+    styles = [*exit_styles(exits), {"color": "white", "hatch": "////"}, {"color": COLOURS[2]}, {"color": "#999999"}]
     widths = np.array([typical for _, typical, _ in bars])
     for (name, typical, _), style in zip(bars, styles, strict=True):
         axes.barh(name, typical, edgecolor="black", linewidth=0.6, **style)
@@ -272,7 +272,7 @@ def _figure(width, height):
         figure.savefig(png, format="png", dpi=130, facecolor="white", metadata={"Software": None})
 
 
-def _exit_styles(count):
+def exit_styles(count):
     """Fill and hatch for exits in order: light to dark."""
     greys = np.linspace(1.0, 0.0, max(count, 2))
     light, dark = np.array([0.94, 0.97, 1.0]), np.array([0.0, 0.27, 0.50])

@@ -1,0 +1,271 @@
+"""Reported figures, curves, pages and pictures; reports and comparisons of real runs."""
+
+import dataclasses
+import html.parser
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from rdi_tf.cli import main as cli
+from rdi_tf.config import Config
+from rdi_tf.curves import RATIOS, budget_curve
+from rdi_tf.errors import CheckpointError, ConfigError, DataError
+from rdi_tf.pages import Heading, Notes, Paragraph, Picture, TableBlock, to_html, to_markdown
+from rdi_tf.policies import get_policy
+from rdi_tf.reported import reported_points, reported_rows
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments], prog_name="rdi-tf")
+
+
+def attack(**fields):
+    return {"algorithm": "pgd", "epsilon": 0.3, "steps": 40, "restarts": 1, "norm": "linf", **fields}
+
+
+def test_reported_rows_of_the_same_experiment_only():
+    mnist = Config.load("mnist-smallcnn")
+    name, rows = reported_rows(mnist, attack())
+    assert (name, rows["TA"], rows["ATA (Branch 1)"], rows["Average MFlops"]) == ("Table 2", 99.52, 98.52, 6.08)
+    average = mnist.with_settings(["defence.name=average"])
+    assert reported_rows(average, attack())[1]["ATA (Branch 1)"] == 98.69
+    for other in ({"epsilon": 0.2}, {"steps": 20}, {"algorithm": "fgsm"}, {"norm": "l2"}, {"restarts": 5}):
+        assert reported_rows(mnist, attack(**other)) == ("", {})
+    assert reported_rows(mnist.with_settings(["data.name=digits"]), attack()) == ("", {})
+    # A ResNet's depth tells; FGSM has one step, however many its configuration says.
+    cifar = Config.load("cifar10-resnet38")
+    fgsm = attack(algorithm="fgsm", epsilon=8 / 255, steps=20)
+    assert reported_rows(cifar, fgsm)[1]["ATA (Worst-Case)"] == 51.05
+    assert reported_rows(cifar, attack(epsilon=8 / 255, steps=20))[0] == "Table 3"
+    assert reported_rows(cifar.with_settings(["model.depth=20"]), fgsm) == ("", {})
+
+
+def test_reported_figures_are_those_of_the_paper(shared):
+    import tomllib
+    from importlib import resources
+
+    paper = json.loads((shared / "reference" / "paper_tables.json").read_text())
+    held = tomllib.loads((resources.files("rdi_tf") / "reported.toml").read_text())
+    keys = {key.split("_")[0].removeprefix("table"): key for key in paper if key.startswith("table")}
+    for table in held["table"]:
+        assert table["rows"] == paper[keys[table["name"].removeprefix("Table ")]]
+    (atmc,) = (point for point in reported_points("cifar10") if point.network == "ATMC")
+    assert (atmc.clean_accuracy, atmc.robust_accuracy, atmc.paper_mflops) == tuple(
+        paper["table5_sparse_comparison"]["ATMC"][key] for key in ("TA", "ATA", "MFlops")
+    )
+    assert {point.network.split(",")[0] for point in reported_points("mnist")} == {"SmallCNN", "RDI-SmallCNN"}
+
+
+def test_budget_curve_from_all_early_to_all_late():
+    """Four images, two exits. Scores at the first exit grow with the row; it calls rows 0 and 1 right, the last all."""
+    margins = np.array([4.0, 3.0, 2.0, 1.0])
+    first = np.stack([margins, np.zeros(4)], axis=1)
+    last = np.tile([5.0, 0.0], (4, 1))
+    first[2:] = first[2:, ::-1]
+    logits = np.stack([first, last], axis=1)
+    labels = np.zeros(4, int)
+    curve = budget_curve(get_policy("entropy"), logits, logits, labels)
+    assert len(curve.accuracy) == len(RATIOS) + 2
+    np.testing.assert_array_equal(curve.exit_shares[[0, -1]], [[1, 0], [0, 1]])
+    assert (curve.accuracy[0], curve.accuracy[-1]) == (0.5, 1)
+    even = 1 + RATIOS.index(1.0)
+    np.testing.assert_array_equal(curve.exit_shares[even], [0.5, 0.5])
+    assert curve.accuracy[even] == 1
+    np.testing.assert_allclose(curve.costs([10, 30])[[0, even, -1]], [10, 20, 30])
+    assert (np.diff(curve.costs([10, 30])) >= 0).all()
+
+
+BLOCKS = [
+    Heading("Accuracy <clean>"),
+    Paragraph("a_b & c|d"),
+    Notes(("one", "two")),
+    TableBlock("a title", ("", "x_1"), (("row", "<b>"),)),
+    Picture("bars", PNG, 'a "quoted" alt', "caption"),
+]
+
+
+class Checker(html.parser.HTMLParser):
+    """Fails on tags that do not close in order; collects tags and text."""
+
+    VOID = ("meta", "img")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.texts = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_html_is_whole_and_takes_nothing_from_elsewhere():
+    page = Checker(to_html("A & B", BLOCKS))
+    assert {"Accuracy <clean>", "a_b & c|d", "<b>", "A & B"} <= set(page.texts)
+    (image,) = (attributes for tag, attributes in page.tags if tag == "img")
+    assert image["src"] == "data:image/png;base64,iVBORw0KGgo=" and image["alt"] == 'a "quoted" alt'
+    assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
+    assert any(attributes.get("name") == "viewport" for _, attributes in page.tags)
+    assert "prefers-color-scheme: dark" in "".join(page.texts)
+    assert not [value for _, attributes in page.tags for value in attributes.values() if "http" in (value or "")]
+
+
+def test_markdown_shows_text_as_it_is():
+    text = to_markdown("A_B", BLOCKS)
+    assert text.startswith("# A\\_B\n")
+    assert "a\\_b & c\\|d" in text and "- one\n- two" in text
+    assert "|  | x\\_1 |\n| --- | ---: |\n| row | \\<b\\> |" in text
+    assert '![a "quoted" alt](bars.png)' in text
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained_run, tmp_path_factory):
+    """Folder of a run that was evaluated under two attacks, with images kept."""
+    from rdi_tf.evaluation import evaluate
+    from rdi_tf.sample_images import save_images
+
+    folder = tmp_path_factory.mktemp("report") / "run one"
+    shutil.copytree(trained_run, folder)
+    evaluate(folder, "main,max_average", limit=60, checks=False, command="rdi-tf evaluate here")
+    save_images(folder, 6)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def latency_file(evaluated, tmp_path_factory):
+    """A benchmark of the run's bundle."""
+    folder = tmp_path_factory.mktemp("latency")
+    from rdi_tf.export.benchmark import BenchmarkOptions, benchmark
+    from rdi_tf.export.write import export_run
+
+    export_run(evaluated, folder / "bundle")
+    benchmark(folder / "bundle", options=BenchmarkOptions(rounds=1, warmup_rounds=1)).save(folder / "latency.json")
+    return folder / "latency.json"
+
+
+def test_report_of_a_run(evaluated, latency_file, tmp_path):
+    found = run("report", evaluated, "--benchmark", latency_file, "--output", tmp_path / "out", "--json")
+    assert found.exit_code == 0, found.stderr
+    document = json.loads(found.stdout)
+    text = (tmp_path / "out" / "report.html").read_text()
+    page = Checker(text)
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == len(document["pictures"]) == 5
+    assert all(attributes["alt"] for attributes in images)
+    assert {"Exits taken", "Examples", "Latency"} <= set(page.texts)
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    for name in re.findall(r"\]\(([\w-]+\.png)\)", markdown):
+        assert (tmp_path / "out" / name).read_bytes().startswith(PNG)
+    assert "ATA (Max-Average)" in markdown and "per MACs saved" in markdown
+    assert "reported" not in markdown.partition("## Exits taken")[0]  # the paper has no digits
+
+
+def test_report_measures_a_bundle_on_the_images_kept(evaluated, latency_file, tmp_path):
+    found = run("report", evaluated, "--bundle", latency_file.parent / "bundle", "--output", tmp_path)
+    assert found.exit_code == 0, found.stderr
+    assert "6 images (set 'clean' of images.npz)" in (tmp_path / "report.html").read_text().replace("&#x27;", "'")
+    assert found.stdout.splitlines() == [str(tmp_path / "report.html"), str(tmp_path / "report.md")]
+
+
+def test_report_without_latency_and_images_says_so(evaluated, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(evaluated, folder)
+    (folder / "evaluation" / "images.npz").unlink()
+    assert run("report", folder).exit_code == 0
+    text = (folder / "report" / "report.html").read_text()
+    assert "--save-images 100" in text and "Not measured" in text
+    assert text.count("<img") == 2
+
+
+def test_report_refuses(trained_run, evaluated, latency_file, tmp_path):
+    from rdi_tf.latency import LatencyResult
+    from rdi_tf.report import write_report
+
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run, folder)
+    with pytest.raises(CheckpointError, match="holds no evaluation yet"):
+        write_report(folder)
+    latency = LatencyResult.load(latency_file)
+    one = dataclasses.replace(
+        latency, stages=latency.stages[:1], exits=(dataclasses.replace(latency.exits[0], share=1.0),)
+    )
+    with pytest.raises(ConfigError, match="exits branch_1, branch_2, main"):
+        write_report(evaluated, tmp_path / "out", one)
+    both = run("report", evaluated, "--bundle", "x", "--benchmark", latency_file)
+    assert both.exit_code == 2 and "expected one of them, got both" in both.stderr
+    (folder / "evaluation" / "pgd-3.json").write_text("{}")
+    (folder / "evaluation" / "pgd-3.npz").write_bytes(b"")
+    with pytest.raises(DataError, match="expected an evaluation"):
+        write_report(folder)
+
+
+def test_compare_two_runs(evaluated, tmp_path):
+    shutil.copytree(evaluated, tmp_path / "run two")
+    found = run("compare", evaluated, tmp_path / "run two", "--output", tmp_path / "out", "--json")
+    assert found.exit_code == 0, found.stderr
+    document = json.loads(found.stdout)
+    assert [entry["name"] for entry in document["runs"]] == ["run one", "run two"]
+    assert [entry["images"] for entry in document["runs"]] == [60, 60]
+    assert json.loads((tmp_path / "out" / "compare.json").read_text())["runs"] == document["runs"]
+    page = Checker((tmp_path / "out" / "compare.html").read_text())
+    assert sum(tag == "img" for tag, _ in page.tags) == 2
+    twice = run("compare", evaluated, evaluated, "--output", tmp_path / "out")
+    assert twice.exit_code == 2 and "'run one' twice" in twice.stderr
+
+
+def test_compare_refuses_other_data_and_evaluations_without_attacks(evaluated, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(evaluated, other)
+    file = next((other / "evaluation").glob("pgd*.json"))
+    table = json.loads(file.read_text())
+    file.write_text(json.dumps({**table, "dataset": "mnist"}))
+    found = run("compare", evaluated, other, "--output", tmp_path / "out")
+    assert found.exit_code == 2 and "expected runs on one data set, got digits, mnist" in found.stderr
+    unattacked = {"attacks": [], "worst_case": None, "worst_case_attack": None, "per_image_worst_case": None}
+    file.write_text(json.dumps({**table, **unattacked}))
+    found = run("compare", other, "--output", tmp_path / "out")
+    assert found.exit_code == 2 and "expected an evaluation under attacks" in found.stderr
+
+
+def test_pictures_do_not_lean_on_colour_alone(evaluated):
+    """In grey the exits' fills stay apart, and every exit rule has a line style and a marker of its own."""
+    from rdi_tf import plots
+    from rdi_tf.policies import POLICIES
+
+    for count in (2, 3, 7):
+        styles = plots.exit_styles(count)
+        grey = [0.299 * r + 0.587 * g + 0.114 * b for r, g, b in (style["color"] for style in styles)]
+        assert (np.diff(grey) < -0.08).all()
+        assert all(a["hatch"] != b["hatch"] for a, b in zip(styles, styles[1:], strict=False))
+    for kinds in (plots.COLOURS, plots.MARKERS, plots.LINES):
+        assert len(set(kinds)) >= len(POLICIES)
+
+
+def test_the_same_result_gives_the_same_picture(evaluated):
+    from PIL import Image
+
+    from rdi_tf import plots
+    from rdi_tf.run_results import kept_evaluations
+    from rdi_tf.runs import RunFolder
+
+    result = kept_evaluations(RunFolder.open(evaluated))[0].result
+    png = plots.exits_figure(result)
+    assert png == plots.exits_figure(result)
+    picture = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+    assert picture.shape[1] > 600 and picture.std() > 20

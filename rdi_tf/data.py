@@ -131,7 +131,7 @@ def training_batches(config, training, input_shape, num_classes, start_iteration
     gap: a batch may hold the end of one and the beginning of the next.
 
     Training images of less than 1 GiB are decoded once and kept in memory. Larger sets are read again in each epoch and
-    shuffled through a buffer; their order also depends on `tf.random.set_seed`, where that is used.
+    shuffled through a buffer.
 
     Args:
       config: `rdi_tf.config.DataConfig`.
@@ -186,6 +186,9 @@ def _file_stream(dataset, training, start_iteration):
     def one_epoch(epoch):
         epoch_seed = tf.random.fold_in(seed, epoch)  # its first element is the same for all epochs, so draw from it
         number = tf.random.stateless_uniform((), epoch_seed, None, None, tf.int64)
+        # The seed of this function's own graph. Without it the global one would count, too, and the global seed 0 breaks
+        # TensorFlow 2.21 where `shuffle` takes a seed that is a tensor.
+        tf.compat.v1.set_random_seed(1)
         return dataset.raw.shuffle(min(dataset.size, SHUFFLE_BUFFER), number, reshuffle_each_iteration=False)
 
     stream = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max).flat_map(one_epoch).skip(offset)

@@ -1,4 +1,4 @@
-"""`rdi-tf quickstart`: everything once, small: train on the built-in digits, calibrate, evaluate."""
+"""`rdi-tf quickstart`: everything once, small: train on the built-in digits, calibrate, evaluate, export, measure."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,10 @@ from pathlib import Path
 import click
 
 from rdi_tf.cli import common
+from rdi_tf.cli.benchmark import latency_text
 from rdi_tf.cli.calibrate import calibration_text
-from rdi_tf.cli.library import library
+from rdi_tf.cli.library import held_back_stderr, library
+from rdi_tf.cli.report import KEPT_IMAGES, measure
 from rdi_tf.config import Config
 
 PRESET = "digits-smallcnn"
@@ -24,15 +26,31 @@ PRESET = "digits-smallcnn"
 @common.settings_option
 @common.quiet_option
 def command(run_dir, settings, quiet):
-    """Train a small network on scikit-learn's digits, calibrate its exits and evaluate it under attack.
+    """Train a small network on scikit-learn's digits, calibrate its exits, evaluate it under attack, export it as a
+    bundle, measure that and write a report.
 
     Downloads nothing. If it was stopped, the same command goes on where it was.
     """
     config = Config.load(PRESET).with_settings(settings)
     progress = None if quiet else common.attack_progress
+    line = common.command_line()
     run = library("rdi_tf.training").train(config, run_dir, progress=not quiet)
     found = library("rdi_tf.calibration").calibrate_run(run.path, config.policy, progress=progress)
-    result = library("rdi_tf.evaluation").evaluate(run.path, progress=progress, command=common.command_line())
-    table = library("rdi_tf.tables").to_text(result).rstrip()
-    data = {"run": str(run.path), "calibration": found.to_dict(), "evaluation": json.loads(result.to_json())}
-    return common.Report(data, f"{calibration_text(found)}\n\n{table}\n\nIn {run.path}: model.keras, evaluation/")
+    result = library("rdi_tf.evaluation").evaluate(run.path, progress=progress, command=line)
+    library("rdi_tf.sample_images").save_images(run.path, KEPT_IMAGES)
+    with held_back_stderr():  # the converter writes dozens of lines
+        bundle = library("rdi_tf.export.write").export_run(run.path, overwrite=True, command=line)
+    latency = measure(run.path, bundle.path)
+    latency.save(run.path / "latency.json")
+    files = library("rdi_tf.report").write_report(run.path, latency=latency)
+    data = {
+        "run": str(run.path),
+        "calibration": found.to_dict(),
+        "evaluation": json.loads(result.to_json()),
+        "bundle": str(bundle.path),
+        "latency": latency.to_dict(),
+        "report": str(files.html),
+    }
+    parts = (calibration_text(found), library("rdi_tf.tables").to_text(result).rstrip(), latency_text(latency))
+    where = f"In {run.path}: model.keras, evaluation/, {bundle.path.relative_to(run.path)}/, latency.json"
+    return common.Report(data, "\n\n".join([*parts, f"{where}\nTo read: {files.html}"]))

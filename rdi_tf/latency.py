@@ -156,8 +156,15 @@ class LatencyResult:
     @property
     def invoke_ms(self):
         """Typical time of computation alone for the mix: the stages that each image ran."""
-        upto = np.cumsum([stage.invoke.typical for stage in self.stages])
-        return float(np.dot([exit.share for exit in self.exits], upto))
+        return self._of_mix(stage.invoke.typical for stage in self.stages)
+
+    @property
+    def steps_ms(self):
+        """Typical time of all hand-overs of the mix: into and out of the stages that each image ran."""
+        return self._of_mix(stage.feed.typical + stage.fetch.typical for stage in self.stages)
+
+    def _of_mix(self, stages_ms):
+        return float(np.dot([exit.share for exit in self.exits], np.cumsum(list(stages_ms))))
 
     @property
     def executed_macs(self):
@@ -169,7 +176,8 @@ class LatencyResult:
 
         Returns:
           Dict of floats. `latency_saving_over_macs_saving` is 1 where time follows computation; None where nothing is
-          saved in multiply-adds.
+          saved in multiply-adds. `mix_rest_ms` is what neither computation nor hand-overs take: checks, exit rule, and
+          putting the answer together, in Python.
         """
         macs_saving = 1 - self.executed_macs / self.exits[-1].executed_macs
         latency_saving = 1 - self.mix.latency.typical / self.unsplit.latency.typical
@@ -188,6 +196,9 @@ class LatencyResult:
             "unsplit_invoke_ms": self.unsplit_invoke.typical,
             "invoke_saving": invoke_saving,
             "invoke_saving_over_macs_saving": invoke_saving / macs_saving if some else None,
+            "mix_handover_ms": self.steps_ms,
+            "mix_rest_ms": self.mix.latency.typical - self.invoke_ms - self.steps_ms,
+            "unsplit_rest_ms": self.unsplit.latency.typical - self.unsplit_invoke.typical,
             "predicted_mix_ms": self.predicted_ms,
             "prediction_error": self.predicted_ms / self.mix.latency.typical - 1,
             "handover_ms": list(self.handover_ms),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -101,6 +102,7 @@ def test_summary_by_hand(result):
     assert found["latency_saving_over_macs_saving"] == pytest.approx(0.6 / (1 - 32.5 / 80))
     assert found["mix_invoke_ms"] == pytest.approx(3)
     assert found["invoke_saving"] == pytest.approx(5 / 8)
+    assert (found["mix_handover_ms"], found["mix_rest_ms"]) == (0, pytest.approx(0.2))
     nothing_saved = tuple(dataclasses.replace(exit, share=float(exit.name == "main")) for exit in exits)
     assert dataclasses.replace(result, exits=nothing_saved).summary()["latency_saving_over_macs_saving"] is None
 
@@ -113,7 +115,10 @@ def test_handover_is_out_of_one_stage_and_into_the_next(result):
         return dataclasses.replace(old, **new)
 
     stages = (stage(0, 0.1, 0.2), stage(1, 0.4, 0.8), stage(2, 1.6, 3.2))
-    assert dataclasses.replace(result, stages=stages).handover_ms == pytest.approx((0.2 + 0.4, 0.8 + 1.6))
+    changed = dataclasses.replace(result, stages=stages)
+    assert changed.handover_ms == pytest.approx((0.2 + 0.4, 0.8 + 1.6))
+    shares = [exit.share for exit in result.exits]
+    assert changed.steps_ms == pytest.approx(np.dot(shares, (0.3, 0.3 + 1.2, 0.3 + 1.2 + 4.8)))
 
 
 def test_names_of_benchmark_model(result):
@@ -141,9 +146,17 @@ def test_own_images_without_labels(tiny_bundle, clock, golden, digits):
         benchmark(tiny_bundle(), images, np.zeros(6, np.int32), options)
 
 
-def test_bundles_of_more_images_and_options_are_refused(tiny_bundle):
+def test_bundles_of_more_images_and_options_are_refused(tiny_bundle, tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle(), folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["batch_size"] = 4
+    for piece in (*manifest["stages"], manifest["unsplit"]):
+        for tensor in (piece["input"], *piece["outputs"]):
+            tensor["shape"][0] = 4
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ConfigError, match="takes 4 images at a time"):
-        benchmark(tiny_bundle(batch_size=4))
+        benchmark(folder)
     with pytest.raises(ConfigError, match="rounds: expected at least 1, got 0"):
         BenchmarkOptions(rounds=0)
     with pytest.raises(ConfigError, match="max_seconds"):
@@ -190,7 +203,7 @@ def test_tables_and_notes_show_the_figures(result):
     assert exits.rows[1][-1] == "3.0000" and exits.rows[-1][-1] == "8.0000"
     assert stages.rows[2][3] == "4.0000"
     untold = dataclasses.replace(result, peak_mem_mb=None, load_average=None)
-    assert "not told by this system" in notes(untold)[3]
+    assert "not told by this system" in notes(untold)[4]
 
 
 def test_memory_is_told_on_linux():

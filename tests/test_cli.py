@@ -275,6 +275,9 @@ def test_quickstart(tmp_path):
     assert len(document["calibration"]["thresholds"]) == 2
     assert len(document["evaluation"]["attacks"]) == 5
     assert (tmp_path / "run" / "model.keras").is_file()
+    assert Path(document["bundle"]) == tmp_path / "run" / "export" / "float32"
+    assert document["latency"]["images"]["source"] == "set 'clean' of images.npz"
+    assert (tmp_path / "run" / "report" / "report.md").is_file() and Path(document["report"]).is_file()
 
 
 def test_notes_are_shown_when_an_import_fails(monkeypatch, capfd, tmp_path):

@@ -186,8 +186,8 @@ def _file_stream(dataset, training, start_iteration):
     def one_epoch(epoch):
         epoch_seed = tf.random.fold_in(seed, epoch)  # its first element is the same for all epochs, so draw from it
         number = tf.random.stateless_uniform((), epoch_seed, None, None, tf.int64)
-        # The seed of this function's own graph. Without it the global one would count, too, and where that is 0 TensorFlow
-        # 2.21 cannot shuffle with a seed that is a tensor.
+        # The seed of this function's own graph. Without it the global one would count, too, and where that is 0,
+        # TensorFlow 2.21 cannot shuffle with a seed that is a tensor.
         tf.compat.v1.set_random_seed(1)
         return dataset.raw.shuffle(min(dataset.size, SHUFFLE_BUFFER), number, reshuffle_each_iteration=False)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 FLOAT_TOLERANCE = 1e-4
 INT8_STEPS = 4  # steps of the coarsest logits' scale
-DYNAMIC_SHARE = 0.02  # of the largest logit; activations are quantised to 1/255 of their range while running
+DYNAMIC_SHARE = 0.005  # of the largest logit; activations are quantised to 1/255 of their range while running
 
 
 @dataclass(frozen=True)

@@ -137,8 +137,8 @@ def notes(result):
         f"The mix was predicted {abs(found['prediction_error']):.1%} too "
         f"{'high' if found['prediction_error'] > 0 else 'low'} from the exits' shares and typical times.",
         f"Of the mix's {found['mix_ms']:.4f} ms {found['mix_invoke_ms']:.4f} are computation, "
-        f"{found['mix_handover_ms']:.4f} hand-overs, {found['mix_rest_ms']:.4f} checks, exit rule and answer in Python; "
-        f"of the unsplit network's {found['unsplit_ms']:.4f} ms {found['unsplit_rest_ms']:.4f} are not computation.",
+        f"{found['mix_handover_ms']:.4f} hand-overs, {found['mix_rest_ms']:.4f} checks, exit rule and answer (Python). "
+        f"Of the unsplit network's {found['unsplit_ms']:.4f} ms {found['unsplit_rest_ms']:.4f} are not computation.",
         f"Against the plain backbone without branches {found['macs_saving_against_backbone']:.1%} of its multiply-adds "
         "are saved.",
         "Typical: the mean over the images of each image's median over the rounds.",

@@ -15,7 +15,7 @@ from rdi_tf.errors import ConfigError
 from rdi_tf.export.bundle import Bundle
 from rdi_tf.export.manifest_rules import check_exit_thresholds
 from rdi_tf.export.runner import StageChain, check_batch
-from rdi_tf.policies import get_policy
+from rdi_tf.policies import check_exit_logits, get_policy, log_softmax
 
 REMEMBERED_RUNS = 32  # runs of a stage from which its next duration is foretold
 
@@ -144,15 +144,16 @@ class Cascade:
         started = self._clock()
         images = self._images(np.asarray(image)[None])
         _check_deadline(deadline_ms)
-        carried, logits, seconds = images, [], []
+        carried, seconds = images, []
+        logits = np.empty((1, len(self.exit_names), len(self.bundle.manifest.labels)))
         for index, threshold in enumerate((*self._thresholds, math.inf)):
             begun = self._clock()
             stage_logits, carried = self._chain.run(index, carried)
             ended = self._clock()
             seconds.append(ended - begun)
             self._durations[index].append(ended - begun)
-            logits.append(stage_logits)
-            log_probabilities, score = self._judge(logits)
+            logits[:, index] = stage_logits
+            log_probabilities, score = self._judge(logits[:, : index + 1])
             leaves = score[0] < threshold
             late = not leaves and self._is_late(index + 1, self._clock() - started, deadline_ms)
             if leaves or late:
@@ -165,7 +166,7 @@ class Cascade:
             exit_name=self.exit_names[index],
             score=float(score[0]),
             confidence=float(np.exp(log_probabilities[0, prediction])),
-            exit_logits=np.concatenate(logits),
+            exit_logits=logits[0, : index + 1].astype(np.float32),
             stage_latency_ms=tuple(1000 * duration for duration in seconds),
             latency_ms=1000 * (self._clock() - started),
             by_deadline=bool(late),
@@ -198,7 +199,7 @@ class Cascade:
             seconds.append(self._clock() - begun)
             ran.append(len(staying))
             logits.append(stage_logits)
-            log_probabilities, scores = self._judge(logits)
+            log_probabilities, scores = self._judge(np.stack(logits, axis=1).astype(np.float64))
             leaves = scores < threshold
             late = deadline_ms is not None and 1000 * (self._clock() - started) >= deadline_ms
             taken = np.ones_like(leaves) if late else leaves
@@ -241,8 +242,14 @@ class Cascade:
         return check_batch(images, self.bundle.manifest)
 
     def _judge(self, logits):
-        """Log-probabilities (batch, classes) and scores (batch,) at the last of the exits gathered so far."""
-        log_probabilities = self.policy.log_probabilities(np.stack(logits, axis=1))
+        """Log-probabilities (batch, classes) and scores (batch,) at the last of the exits so far.
+
+        `logits` are float64 (batch, exits so far, classes). On small networks this takes as long as a stage, so it does
+        without the policy's own checks as long as all is finite.
+        """
+        if not math.isfinite(np.add.reduce(logits, axis=None)):
+            check_exit_logits(logits)
+        log_probabilities = self.policy.combine(log_softmax(logits))
         return log_probabilities[:, -1], self.policy.uncertainty(log_probabilities)[:, -1]
 
     def _is_late(self, stage, elapsed, deadline_ms):

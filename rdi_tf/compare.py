@@ -122,7 +122,7 @@ def _pictures(runs, reported):
     told = "; ".join(
         f"{point.name}: {point.clean_accuracy:.2f}, {point.robust_accuracy:.2f} at {point.cost:.2f}" for point in paper
     )
-    unit, executed_unit = "average MFlops, the paper's accounting", "executed MACs per image, millions"
+    unit, executed_unit = "average MFlops (paper)", "executed MACs per image, millions"
     return [
         Picture(
             "cost-paper",

@@ -153,6 +153,7 @@ def _in_turns(result):
 
 
 def title(result):
+    """One line over a table: what was evaluated, on how many images, with which rule and which attacks."""
     named = f"{result.name}: " if result.name else ""
     data = f"{result.images:,} images" + (f" of {result.dataset}" if result.dataset else "")
     search = ", ".join(f"{key} {value}" for key, value in result.attack.items())

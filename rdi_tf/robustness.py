@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from rdi_tf.attacks import SLOWDOWN, craft, form_names, loss_function, policy_form_names
 from rdi_tf.checks import check_images, check_labels
+from rdi_tf.models import fold_batch_norm
+from rdi_tf.network import RDINet
 from rdi_tf.policies import get_policy, log_softmax
 from rdi_tf.policy_outputs import combines, policy_losses
 from rdi_tf.runs import atomic_path
@@ -20,6 +22,7 @@ class ExitAttacker:
     it takes follows from their logits.
 
     Attributes:
+      net: the network, batch norm folded into its convolutions; it follows the weights of the one that it came from.
       losses: the `rdi_tf.attacks.ExitLosses` that the paper's forms attack.
     """
 
@@ -38,7 +41,8 @@ class ExitAttacker:
         Raises:
           ConfigError: other `outputs`, or "policy" without a rule.
         """
-        self.net = net
+        # The same network, cheaper: what is attacked here runs in inference mode only.
+        self.net = net = RDINet(fold_batch_norm(net.network), net.config, net.thresholds)
         self.attack = attack
         self.seed = tf.constant([seed, 0], tf.int32)
         self.batch_size = batch_size

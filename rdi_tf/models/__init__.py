@@ -2,6 +2,7 @@
 
 from rdi_tf.models.attach import attach_branches, suggest_exits
 from rdi_tf.models.branches import BRANCHES
+from rdi_tf.models.folding import fold_batch_norm
 from rdi_tf.models.graph import CutPoint, attach_points, cut_points, flatten, split_stages
 from rdi_tf.models.registry import BACKBONES, build_backbone, build_network
 
@@ -15,6 +16,7 @@ __all__ = [
     "build_network",
     "cut_points",
     "flatten",
+    "fold_batch_norm",
     "split_stages",
     "suggest_exits",
 ]

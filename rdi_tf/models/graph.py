@@ -113,7 +113,22 @@ def flatten(model):
     return keras.Model(model.inputs, outputs, name=model.name)
 
 
-def _replay(nodes, known, training=None):
+def with_replaced(model, replacements):
+    """The same graph over the same layers (weights shared), except for some.
+
+    Args:
+      model: functional model without models inside it (see `flatten`).
+      replacements: dict from layer name to the callable that takes the layer's place.
+
+    Returns:
+      A new functional model.
+    """
+    known = {id(tensor): tensor for tensor in model.inputs}
+    _replay(ordered_nodes(model.outputs, stop=model.inputs), known, replacements=replacements)
+    return keras.Model(model.inputs, [known[id(tensor)] for tensor in model.outputs], name=model.name)
+
+
+def _replay(nodes, known, training=None, replacements=()):
     """Call the layers of `nodes` again on the tensors of `known` (by id of the old tensor), and add the new ones."""
     for node in nodes:
         arguments, keywords = tf.nest.map_structure(
@@ -123,6 +138,8 @@ def _replay(nodes, known, training=None):
             keywords = {**keywords, "training": training}
         if is_graph(node.layer):
             outputs = _replay_model(node, known, keywords.get("training"))
+        elif node.layer.name in replacements:
+            outputs = tf.nest.flatten(replacements[node.layer.name](*arguments))
         else:
             outputs = tf.nest.flatten(node.layer(*arguments, **keywords))
         known.update(zip((id(tensor) for tensor in node_tensors(node)), outputs, strict=True))

@@ -1,7 +1,8 @@
 """Batch norm folded into the convolution before it, for networks that are run in inference mode alone.
 
 In inference mode batch norm is a scale and a shift per channel, which the convolution can carry. Attacks on a fixed
-network run it many times: a gradient step of ResNet38 is 1.2 times as fast, of MobileNetV2 1.5 times (`python benchmarks/folding.py`).
+network run it many times: a gradient step of ResNet38 is 1.2 times as fast, of MobileNetV2 1.5 times
+(`python benchmarks/folding.py`).
 """
 
 from collections import Counter

@@ -7,15 +7,19 @@ What is best so far is the pair `(images, merits)`, or the empty tuple where not
 
 import tensorflow as tf
 
+from rdi_tf.seeds import folded
+
 
 def repeat(first, stop, body, state):
     """`for step in range(first, stop): state = body(step, *state)` as one graph loop.
 
-    Written out because Keras traces a train_step without AutoGraph.
+    Written out because Keras traces a train_step without AutoGraph. Random layers of the network that is attacked draw
+    anew in each step.
     """
 
     def step_body(step, *state):
-        return (step + 1, *body(step, *state))
+        with folded(step):
+            return (step + 1, *body(step, *state))
 
     _, *state = tf.while_loop(lambda step, *_: step < stop, step_body, (first, *state), parallel_iterations=1)
     return state

@@ -1,0 +1,143 @@
+"""The adversarial train_step of a network with many exits. Source: paper, section 3.3."""
+
+import tensorflow as tf
+
+from rdi_tf._keras import keras
+from rdi_tf.attacks import craft, cross_entropy, defence_form, loss_function
+from rdi_tf.config import DefenceConfig
+from rdi_tf.errors import ConfigError
+from rdi_tf.seeds import seed_scope
+
+# Streams of the random layers' numbers in one iteration, folded into its seed. Below zero: the attacks fold in exits.
+_CRAFTING = -1
+_PASSES = {"clean": -2, "adversarial": -3}
+
+
+class AdversarialModel(keras.Model):
+    """A model that `fit` trains on clean and adversarial images, at every exit.
+
+    What inherits from it is called on images, returns exit logits (batch, exits, classes), and has `exit_names`,
+    `num_exits`, `num_classes` and `exit_losses`, as `rdi_tf.network.RDINet` does.
+    """
+
+    def compile(
+        self,
+        optimizer,
+        defence=None,
+        exit_weights=(),
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        seed=0,
+        **kwargs,
+    ):
+        """Prepare for `fit`.
+
+        Args:
+          optimizer: a tf_keras optimizer.
+          defence: `DefenceConfig`; None for the standard defence (clean images only).
+          exit_weights: weight of each exit's loss, in order; empty for all ones.
+          weight_decay: coefficient of the L2 term that is added to every weight's gradient (PyTorch's convention).
+          label_smoothing: mass moved from the true class to the uniform distribution.
+          seed: from which the attacks' random numbers derive, folded with the iteration.
+          **kwargs: passed to `keras.Model.compile`.
+
+        Raises:
+          ConfigError: a number of weights that is not the number of exits.
+        """
+        super().compile(optimizer=optimizer, **kwargs)
+        self.defence = defence or DefenceConfig(name="standard")
+        weights = exit_weights or (1.0,) * self.num_exits
+        if len(weights) != self.num_exits:
+            raise ConfigError(f"exit_weights: expected {self.num_exits}, one for each exit, got {len(weights)}")
+        self._exit_weights = tf.constant(weights, tf.float32)
+        self._weight_decay = weight_decay
+        self._label_smoothing = label_smoothing
+        self._seed = tf.constant([seed, 0], tf.int32)
+        kinds = ["clean"] if self._training_form is None else ["clean", "adversarial"]
+        self._measured = _TrainingMetrics(kinds, self.exit_names)
+
+    @property
+    def metrics(self):
+        """The training metrics: loss, and accuracy of each exit on clean and adversarial images."""
+        return self._measured.all()
+
+    @property
+    def _training_form(self):
+        return defence_form(self.defence.name, self.exit_names)
+
+    def adversarial_images(self, images, labels, iteration):
+        """The images that the defence trains on at an iteration.
+
+        Args:
+          images: float32 (batch, height, width, channels) in [0, 1].
+          labels: int32 (batch,) or float32 (batch, classes).
+          iteration: int64 scalar tensor; seeds the random numbers and drives the warm-up.
+
+        Returns:
+          float32 tensor like `images`.
+        """
+        seed = self._iteration_seed(iteration)
+        scale = 1.0
+        if self.defence.warmup_iterations:
+            scale = tf.minimum(tf.cast(iteration + 1, tf.float32) / self.defence.warmup_iterations, 1.0)
+        loss = loss_function(self.defence.attack.loss)
+        losses = self.exit_losses(training=self.defence.training_mode, loss=loss)
+        with seed_scope(_fold(seed, _CRAFTING)):
+            found = craft(self._training_form, losses, images, labels, self.defence.attack, seed, scale)
+        return tf.stop_gradient(found)
+
+    def _iteration_seed(self, iteration):
+        return _fold(self._seed, iteration)
+
+    def train_step(self, data):
+        """One step on `sum_k w_k * (CE_k(clean) + CE_k(adversarial)) / 2` (paper, section 3.3), L2 decay added."""
+        images, labels = data
+        if labels.dtype.is_integer:
+            labels = tf.one_hot(labels, self.num_classes)
+        iteration = self.optimizer.iterations
+        batches = {"clean": images}
+        if self._training_form is not None:
+            batches["adversarial"] = self.adversarial_images(images, labels, iteration)
+        targets = (1.0 - self._label_smoothing) * labels + self._label_smoothing / self.num_classes
+        seed = self._iteration_seed(iteration)
+        with tf.GradientTape() as tape:
+            logits = {kind: self._training_logits(batch, _fold(seed, _PASSES[kind])) for kind, batch in batches.items()}
+            losses = [tf.linalg.matvec(cross_entropy(out, targets), self._exit_weights) for out in logits.values()]
+            loss = tf.reduce_mean(tf.add_n(losses)) / len(losses)
+        variables = self.trainable_variables
+        gradients = tape.gradient(loss, variables)
+        if self._weight_decay:
+            gradients = [g + self._weight_decay * v for g, v in zip(gradients, variables, strict=True)]
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return self._measured.update(loss, labels, logits)
+
+    def _training_logits(self, images, seed):
+        with seed_scope(seed):
+            return self(images, training=True)
+
+
+class _TrainingMetrics:
+    """Loss, and accuracy of each exit on each kind of images.
+
+    A plain object: metrics that are attributes of a model count among its weights, in its files and its averages.
+    """
+
+    def __init__(self, kinds, exit_names):
+        self._loss = keras.metrics.Mean("loss")
+        self._accuracies = {
+            kind: [keras.metrics.CategoricalAccuracy(f"{kind}_{name}") for name in exit_names] for kind in kinds
+        }
+
+    def all(self):
+        return [self._loss, *(metric for group in self._accuracies.values() for metric in group)]
+
+    def update(self, loss, labels, logits):
+        self._loss.update_state(loss)
+        for kind, metrics in self._accuracies.items():
+            for exit_index, metric in enumerate(metrics):
+                metric.update_state(labels, logits[kind][:, exit_index])
+        return {metric.name: metric.result() for metric in self.all()}
+
+
+def _fold(seed, number):
+    return tf.random.experimental.stateless_fold_in(seed, number)

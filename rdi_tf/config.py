@@ -14,6 +14,7 @@ from pathlib import Path
 
 import tomli_w
 
+from rdi_tf.compression.settings import METHODS, PATTERNS, CompressionConfig
 from rdi_tf.config_rules import check_numbers
 from rdi_tf.errors import ConfigError
 from rdi_tf.policies import POLICIES
@@ -196,6 +197,7 @@ class Config:
       evaluation: the attack that it is evaluated and validated against.
       training: the optimisation.
       policy: the exit rule and its calibration.
+      compression: how the network was made from another run's, where it was.
       name: the preset's name, or what the user calls it.
       source: where the experiment comes from (a paper's table, a measured run), in words.
     """
@@ -206,6 +208,7 @@ class Config:
     evaluation: AttackConfig = field(default_factory=AttackConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    compression: CompressionConfig = field(default_factory=CompressionConfig)
     name: str = ""
     source: str = ""
 
@@ -336,6 +339,8 @@ def _check(config):
         ("training.precision", config.training.precision, PRECISIONS),
         ("policy.name", config.policy.name, tuple(POLICIES)),
         ("policy.calibration", config.policy.calibration, CALIBRATIONS),
+        ("compression.method", config.compression.method, METHODS),
+        ("compression.pattern", config.compression.pattern, PATTERNS),
         *(("data.augmentation", step, AUGMENTATIONS) for step in config.data.augmentation),
     ]
     for key, value, allowed in choices:

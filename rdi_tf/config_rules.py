@@ -66,6 +66,7 @@ def _at_least(config):
         "policy.shares": (min(config.policy.shares, default=0), 0),
         "policy.budget": (config.policy.budget, 0),
         "policy.max_accuracy_loss": (config.policy.max_accuracy_loss, 0),
+        "compression.clusters": (config.compression.clusters, 2 if config.compression.method == "cluster" else 0),
     }
 
 
@@ -80,6 +81,8 @@ def _positive(config):
         "training.learning_rate": config.training.learning_rate,
         "training.decay_factor": config.training.decay_factor,
     }
+    if config.compression.method in ("prune", "prune_channels"):
+        positive["compression.sparsity"] = config.compression.sparsity
     if config.policy.calibration == "budget":
         positive["policy.budget"] = config.policy.budget
     return positive
@@ -104,6 +107,7 @@ def _below_one(config):
         "training.momentum": config.training.momentum,
         "training.label_smoothing": config.training.label_smoothing,
         "training.ema_decay": config.training.ema_decay,
+        "compression.sparsity": config.compression.sparsity,
     }
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from rdi_tf._keras import keras
 from rdi_tf.calibration import calibrate_run, load_run
 from rdi_tf.data import as_arrays, check_num_classes, load_dataset, training_batches
-from rdi_tf.errors import CheckpointError, RDIError
+from rdi_tf.errors import CheckpointError, ConfigError, RDIError
 from rdi_tf.network import build
 from rdi_tf.optimisation import WeightAverage, sgd
 from rdi_tf.policies import POLICIES, decide
@@ -27,7 +27,7 @@ class TrainingError(RDIError):
     """A training run that cannot go on."""
 
 
-def train(config, run_dir, data_dir=None, progress=True):
+def train(config, run_dir, data_dir=None, progress=True, make_network=None):
     """Train a network, or carry on a run that was stopped.
 
     Args:
@@ -35,6 +35,7 @@ def train(config, run_dir, data_dir=None, progress=True):
       run_dir: the run's folder; made if it is not there, resumed if it holds a run of the same configuration.
       data_dir: TFDS directory; None for TFDS_DATA_DIR or TFDS's default.
       progress: show a progress bar on standard error.
+      make_network: callable `Config` -> `RDINet` to be trained; None for the configuration's with fresh weights.
 
     Returns:
       The `RunFolder`; its model.keras holds the most robust validated weights, calibrated by the run's own policy.
@@ -45,7 +46,7 @@ def train(config, run_dir, data_dir=None, progress=True):
       TrainingError: the loss is no longer a number.
     """
     keras.utils.set_random_seed(config.training.seed)
-    net = build(config)
+    net = (make_network or _fresh_network)(config)
     net.compile(
         sgd(config.training),
         defence=config.defence,
@@ -70,6 +71,15 @@ def train(config, run_dir, data_dir=None, progress=True):
     if load_run(run).thresholds is None:
         calibrate_run(run.path, data_dir=data_dir)
     return run
+
+
+def _fresh_network(config):
+    if config.compression.method != "none":
+        raise ConfigError(
+            f"compression.method: {config.compression.method!r} starts from the network of another run "
+            f"({config.compression.source or 'unknown'}); make or resume it with `rdi-tf compress`"
+        )
+    return build(config)
 
 
 class RunKeeper(keras.callbacks.Callback):

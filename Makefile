@@ -3,7 +3,11 @@ PYTHON ?= python
 
 BUNDLES ?=
 
-.PHONY: install test test-slow test-arm lint ci
+# What the API reference shows; a package that says what is public hides its modules.
+API = rdi_tf $(addprefix rdi_tf.,attacks calibration config costs data early_exit errors evaluation export export.compare \
+	export.verify export.write latency models network policies policy_comparison results suites sweeps thresholds training)
+
+.PHONY: install test test-slow test-arm lint docs ci
 
 install:
 	$(PYTHON) -m pip install -e ".[train,dev]"
@@ -21,6 +25,11 @@ test-arm:
 lint:
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+
+# docs/commands.md from --help; the API reference as pages in build/api.
+docs:
+	$(PYTHON) -m rdi_tf.cli.reference > docs/commands.md
+	$(PYTHON) -m pdoc --docformat google --output-directory build/api $(API)
 
 ci:
 	bash .ci/run

@@ -1,0 +1,45 @@
+package org.rditf.core;
+
+import java.io.Closeable;
+
+/** The unsplit network of a bundle, all exits at once, for comparison with the cascade. */
+public final class Unsplit implements Closeable {
+    private final Manifest manifest;
+    private final LoadedPiece piece;
+
+    public Unsplit(Bundle bundle, StageLoader loader) throws BundleException {
+        manifest = bundle.manifest;
+        piece = new LoadedPiece(bundle, manifest.unsplit, loader);
+    }
+
+    /** The class that the last exit calls. */
+    public int predict(float[] image) throws BundleException {
+        run(image);
+        return ExitPolicy.argmax(ExitPolicy.toDoubles(piece.numbers(manifest.exitNames.get(manifest.exits() - 1))));
+    }
+
+    /** Logits of every exit. */
+    public float[][] exitLogits(float[] image) throws BundleException {
+        run(image);
+        float[][] logits = new float[manifest.exits()][];
+        for (int exit = 0; exit < logits.length; exit++) {
+            logits[exit] = piece.numbers(manifest.exitNames.get(exit));
+        }
+        return logits;
+    }
+
+    Steps run(float[] image) throws BundleException {
+        Cascade.checkImage(image, manifest);
+        return piece.runOnImage(image);
+    }
+
+    /** Nanoseconds that loading took. */
+    public long loadNanos() {
+        return piece.loadNanos;
+    }
+
+    @Override
+    public void close() {
+        piece.close();
+    }
+}

@@ -1,0 +1,61 @@
+package org.rditf.core;
+
+import java.nio.ByteBuffer;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.concurrent.locks.LockSupport;
+
+/**
+ * Stands in for a runtime: every file gives the logits that it is told to, after the time that it is told to take, and
+ * passes its input on as features.
+ */
+final class FakeLoader implements StageLoader {
+    final Map<String, float[]> logits = new LinkedHashMap<>();
+    final Map<String, Long> nanos = new LinkedHashMap<>();
+    final Map<String, Integer> runs = new LinkedHashMap<>();
+    final Map<String, byte[]> inputs = new LinkedHashMap<>();
+    int open;
+
+    @Override
+    public StageRunner load(Bundle bundle, final Piece piece) {
+        open++;
+        return new StageRunner() {
+            @Override
+            public Steps run(ByteBuffer input, Map<String, ByteBuffer> outputs) {
+                Integer before = runs.get(piece.file.name);
+                runs.put(piece.file.name, before == null ? 1 : before + 1);
+                byte[] bytes = new byte[input.remaining()];
+                input.duplicate().get(bytes);
+                inputs.put(piece.file.name, bytes);
+                long end = System.nanoTime() + (nanos.containsKey(piece.file.name) ? nanos.get(piece.file.name) : 0);
+                while (System.nanoTime() < end) {
+                    LockSupport.parkNanos(1000);
+                }
+                for (Map.Entry<String, ByteBuffer> output : outputs.entrySet()) {
+                    float[] given = logits.get(piece.file.name);
+                    float[] numbers = new float[piece.output(output.getKey()).elements()];
+                    if (!output.getKey().equals("features") && given != null) {
+                        System.arraycopy(given, 0, numbers, 0, given.length);
+                    }
+                    piece.output(output.getKey()).write(numbers, output.getValue());
+                }
+                return new Steps(1, 2, 3);
+            }
+
+            @Override
+            public void close() {
+                open--;
+            }
+        };
+    }
+
+    @Override
+    public String delegate() {
+        return "none";
+    }
+
+    @Override
+    public int threads() {
+        return 1;
+    }
+}

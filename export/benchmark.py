@@ -82,14 +82,7 @@ def benchmark(path, images=None, labels=None, options=None, source="", command="
         raise ConfigError(
             f"{path}: takes {manifest.batch_size} images at a time; export with --batch-size 1 or dynamic"
         )
-    if images is None:
-        golden = bundle.golden()
-        images, labels, source = golden.images, golden.labels, GOLDEN
-    images = check_batch(images, manifest)
-    if labels is not None:
-        check_labels(labels, len(manifest.labels))
-        if len(labels) != len(images):
-            raise DataError(f"labels: expected {len(images)}, one for each image, got {len(labels)}")
+    images, labels, source = _checked_images(bundle, images, labels, source)
     cascade, loads, mix_start = _start_cascade(bundle, options, images[0], clock)
     check = check_golden(cascade)
     if not check.passed:
@@ -98,26 +91,16 @@ def benchmark(path, images=None, labels=None, options=None, source="", command="
     measurement = _Measurement(cascade, unsplit, images, clock)
     warmup = measurement.rounds(options.warmup_rounds, options.max_seconds)
     times = measurement.rounds(options.rounds, options.max_seconds)
-    exits, predictions = measurement.exits, measurement.predictions
-    names, shares = manifest.exit_names, np.bincount(exits, minlength=len(manifest.exit_names)) / len(images)
     return LatencyResult(
         name=manifest.name,
         dtype=manifest.dtype,
-        images=MeasuredImages(
-            source, len(images), None if labels is None else float((predictions == np.asarray(labels)).mean())
-        ),
+        images=MeasuredImages(source, len(images), measurement.accuracy(labels)),
         rounds=len(times[MIX]),
         threads=options.threads,
         delegate=DELEGATE,
         open_ms=open_ms,
-        stages=tuple(
-            StageLatency(name, stage.file.bytes, load, *(Statistics.of(times[name, step]) for step in _STEPS))
-            for name, stage, load in zip(names, manifest.stages, loads, strict=True)
-        ),
-        exits=tuple(
-            ExitLatency(name, float(share), macs, Statistics.of(times[name]))
-            for name, share, macs in zip(names, shares, manifest.costs.executed_macs, strict=True)
-        ),
+        stages=_stages(manifest, loads, times),
+        exits=_exits(manifest, measurement.exits, times),
         mix=_whole(manifest.stage_bytes, mix_start, warmup[MIX], times[MIX]),
         unsplit=_whole(manifest.unsplit.file.bytes, unsplit_start, warmup[UNSPLIT], times[UNSPLIT]),
         unsplit_invoke=Statistics.of(times[UNSPLIT_INVOKE]),
@@ -125,6 +108,34 @@ def benchmark(path, images=None, labels=None, options=None, source="", command="
         peak_mem_mb=peak_mb(),
         load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         provenance=provenance(command, 0),
+    )
+
+
+def _checked_images(bundle, images, labels, source):
+    """Images, labels and source: those given, or the bundle's golden inputs."""
+    if images is None:
+        golden = bundle.golden()
+        images, labels, source = golden.images, golden.labels, GOLDEN
+    images = check_batch(images, bundle.manifest)
+    if labels is not None:
+        check_labels(labels, len(bundle.manifest.labels))
+        if len(labels) != len(images):
+            raise DataError(f"labels: expected {len(images)}, one for each image, got {len(labels)}")
+    return images, labels, source
+
+
+def _stages(manifest, loads, times):
+    return tuple(
+        StageLatency(name, stage.file.bytes, load, *(Statistics.of(times[name, step]) for step in _STEPS))
+        for name, stage, load in zip(manifest.exit_names, manifest.stages, loads, strict=True)
+    )
+
+
+def _exits(manifest, exits, times):
+    shares = np.bincount(exits, minlength=len(manifest.exit_names)) / len(exits)
+    return tuple(
+        ExitLatency(name, float(share), macs, Statistics.of(times[name]))
+        for name, share, macs in zip(manifest.exit_names, shares, manifest.costs.executed_macs, strict=True)
     )
 
 
@@ -175,6 +186,10 @@ class _Measurement:
         self._thresholds = cascade.thresholds
         self.exits = np.zeros(len(images), int)
         self.predictions = np.zeros(len(images), int)
+
+    def accuracy(self, labels):
+        """Share of the images that were called right, or None where nobody knows."""
+        return None if labels is None else float((self.predictions == np.asarray(labels)).mean())
 
     def rounds(self, count, max_seconds):
         """Times in ms, dict from kind of pass to array (rounds, images); every kind in every round."""

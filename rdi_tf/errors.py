@@ -19,6 +19,10 @@ class CheckpointError(RDIError):
     """A model file, run folder or bundle that cannot be read or is not ours."""
 
 
+class TrainingError(RDIError):
+    """A training run that cannot go on: a loss that is no longer a number, a full disk."""
+
+
 class MissingExtraError(RDIError, ImportError):
     """Something that needs TensorFlow, or another part of the `train` extra, which is not installed."""
 

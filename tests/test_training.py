@@ -1,7 +1,10 @@
 """Whole training runs of a network so small that each takes a second or two."""
 
 import csv
+import errno
+import os
 import shutil
+import signal
 import types
 
 import numpy as np
@@ -77,9 +80,14 @@ def history(run):
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
+def newest_checkpoint(run):
+    """Folder of the checkpoint with the greatest iteration."""
+    return max(run.checkpoints.glob("ckpt-*"), key=lambda path: int(path.name.removeprefix("ckpt-")))
+
+
 def final_state(run):
-    """Every number of the newest checkpoint: weights, momenta, averages, iteration, best accuracy."""
-    reader = tf.train.load_checkpoint(str(run.checkpoints))
+    """Every number of the newest checkpoint: weights, momenta, averages, iteration, metrics."""
+    reader = tf.train.load_checkpoint(str(newest_checkpoint(run) / "state"))
     names = [name for name, shape in reader.get_variable_to_shape_map().items() if "_CHECKPOINTABLE" not in name]
     return {name: reader.get_tensor(name) for name in names if "save_counter" not in name}
 
@@ -91,9 +99,12 @@ def assert_same_end(run, expected):
     for name, value in wanted.items():
         # Sums in another order by threads may differ in the last digit; a lost momentum or batch would by far more.
         np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
-    figures = ("iteration", "clean_accuracy", "robust_accuracy")
-    rows = [[[row[name] for name in figures] for row in history(one)] for one in (run, expected)]
-    assert rows[0] == rows[1]
+    rows = [history(one) for one in (run, expected)]
+    assert [list(row) for row in rows[0]] == [list(row) for row in rows[1]]
+    np.testing.assert_allclose(*([list(row.values()) for row in table] for table in rows), rtol=1e-4)
+    kept = [[weight.numpy() for weight in load(one.model_file).weights] for one in (run, expected)]
+    for value, wanted in zip(*kept, strict=True):
+        np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -135,11 +146,11 @@ def test_a_run_stopped_midway_ends_as_one_that_was_not(config, finished, tmp_pat
 def test_a_run_stopped_in_its_last_validation_makes_it_up(config, finished, tmp_path, monkeypatch):
     figures, calls = training.Validator.figures, []
 
-    def interrupted(validator):
+    def interrupted(validator, folder, progress):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return figures(validator)
+        return figures(validator, folder, progress)
 
     monkeypatch.setattr(training.Validator, "figures", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -163,23 +174,35 @@ def test_another_configuration_is_not_resumed(config, finished):
         train(config.with_settings(["training.seed=1"]), finished.path, progress=False)
 
 
-def test_damaged_checkpoints_are_refused(config, finished, tmp_path):
-    for name, damage in {
-        "index": lambda folder: next(folder.glob("*.index")).write_bytes(b"no index"),
-        "data": lambda folder: next(folder.glob("*.data*")).write_bytes(b""),
-        "gone": lambda folder: next(folder.glob("*.index")).unlink(),
-        "names": lambda folder: (folder / "checkpoint").write_text("no checkpoint"),
-    }.items():
-        shutil.copytree(finished.path, tmp_path / name)
-        damage(tmp_path / name / "checkpoints")
-        with pytest.raises(CheckpointError, match=f"{name}/checkpoints: "):
-            train(config, tmp_path / name, progress=False)
+def test_the_checkpoint_before_a_damaged_one_is_taken(config, finished, tmp_path, capsys):
+    run = RunFolder.open(shutil.copytree(finished.path, tmp_path / "run"))
+    next(newest_checkpoint(run).glob("*.data*")).write_bytes(b"")
+    train(config, run.path, progress=False)
+    words = capsys.readouterr().err
+    assert "ckpt-6: a checkpoint that does not fit: " in words
+    assert "; going on from the one before, ckpt-3" in words
+    assert_same_end(run, finished)
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["ckpt-3", "ckpt-6"]
+
+
+def test_checkpoints_of_older_runs_are_read(config, finished, tmp_path):
+    run = RunFolder.open(shutil.copytree(finished.path, tmp_path / "run"))
+    newest = newest_checkpoint(run)
+    files = [path.rename(run.path / path.name) for path in list(newest.iterdir())]
+    for place in list(run.checkpoints.iterdir()):
+        shutil.rmtree(place)
+    for path in files:
+        path.rename(run.checkpoints / path.name.replace("state", "ckpt-6", 1))
+    (run.checkpoints / "checkpoint").write_text("TensorFlow's list")
+    before = run.model_file.read_bytes()
+    train(config, run.path, progress=False)
+    assert run.model_file.read_bytes() == before
 
 
 def test_the_most_robust_weights_are_kept_averaged(config, tmp_path, monkeypatch):
     seen = []
 
-    def figures(validator):
+    def figures(validator, folder, progress):
         net = validator._attacker.net
         seen.append([weight.numpy() for weight in net.weights])
         return {"clean_accuracy": 0.9, "robust_accuracy": (0.2, 0.5, 0.5, 0.4)[len(seen) - 1]}
@@ -215,6 +238,57 @@ def test_a_broken_loss_ends_the_run_and_is_not_saved(config, tmp_path):
     run = RunFolder.open(tmp_path / "run")
     assert not run.model_file.exists()
     assert not list(run.checkpoints.iterdir())
+
+
+def test_broken_weights_behind_a_sound_loss_are_not_saved(config, tmp_path, monkeypatch):
+    original = training.RunKeeper.on_train_batch_end
+
+    def breaking(keeper, batch, logs=None):
+        if keeper.iteration == 4:
+            keeper._net.weights[0].assign(np.nan * keeper._net.weights[0])
+        original(keeper, batch, logs)
+
+    monkeypatch.setattr(training.RunKeeper, "on_train_batch_end", breaking)
+    with pytest.raises(TrainingError, match="the weights are no longer numbers after iteration 4.*checkpoint is kept"):
+        train(config.with_settings(["training.checkpoint_seconds=0.0"]), tmp_path / "run", progress=False)
+    run = RunFolder.open(tmp_path / "run")
+    assert newest_checkpoint(run).name == "ckpt-3"
+    assert all(np.isfinite(value).all() for value in final_state(run).values())
+
+
+def test_ctrl_c_waits_for_the_end_of_the_iteration(config, finished, tmp_path):
+    original = training.RunKeeper.on_train_batch_begin
+
+    def signalled(keeper, batch, logs=None):
+        original(keeper, batch, logs)
+        if keeper.iteration == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.RunKeeper, "on_train_batch_begin", signalled)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "run", progress=False)
+    run = RunFolder.open(tmp_path / "run")
+    assert newest_checkpoint(run).name == "ckpt-4"
+    assert_same_end(train(config, run.path, progress=False), finished)
+
+
+def no_space(*arguments, **settings):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("place", ["os.replace", "tensorflow.train.Checkpoint.write", "rdi_tf.network.RDINet.save"])
+def test_a_full_disk_is_named_and_loses_nothing(config, finished, tmp_path, monkeypatch, place):
+    run = RunFolder.open(shutil.copytree(finished.path, tmp_path / "run"))
+    shutil.rmtree(newest_checkpoint(run))  # it stands after iteration 3 again
+    kept = [*newest_checkpoint(run).iterdir(), run.model_file, run.config_file]
+    before = [path.read_bytes() for path in kept]
+    monkeypatch.setattr("rdi_tf.history.History.is_best", lambda history, accuracy: True)
+    monkeypatch.setattr(place, no_space)
+    with pytest.raises(TrainingError, match="run cannot be written: no space left on device. The last checkpoint"):
+        train(config, run.path, progress=False)
+    assert [path.read_bytes() for path in kept] == before
+    assert not [path for path in run.path.rglob(".*")]
 
 
 def test_training_learns(trained_run):

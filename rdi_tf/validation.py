@@ -1,0 +1,43 @@
+"""Accuracy through the exit policy on validation images, while a network is in training."""
+
+from rdi_tf.policies import POLICIES, decide
+from rdi_tf.robustness import ExitAttacker
+from rdi_tf.thresholds import equal_share
+
+
+class Validator:
+    """Accuracy through the exit policy on validation images, clean and under every single attack."""
+
+    def __init__(self, net, config, images, labels):
+        """Prepare.
+
+        Args:
+          net: the `RDINet` in training.
+          config: its `Config`; `config.evaluation` is the attack.
+          images: float32 array (n, height, width, channels).
+          labels: int32 array (n,).
+        """
+        self._attacker = ExitAttacker(net, config.evaluation, config.training.seed, min(len(images), 256))
+        self._policy = POLICIES[config.policy.name]
+        self._images, self._labels = images, labels
+        self._attacked = config.defence.name != "standard"
+
+    def figures(self, folder=None, progress=None):
+        """Accuracies as fractions: `clean_accuracy`, and `robust_accuracy`, the share right under every single attack.
+
+        Thresholds give every exit an equal share of the clean images. A network without defence is validated on
+        clean images alone; its robust_accuracy is its clean accuracy.
+
+        Args:
+          folder: where finished batches are kept, so that a killed validation goes on where it was; None to keep none.
+          progress: callable (form, images done, images) called after each batch, or None.
+        """
+        clean = self._attacker.clean_logits(self._images)
+        thresholds = equal_share(self._policy, clean)
+        right = decide(self._policy, clean, thresholds).predictions == self._labels
+        figures = {"clean_accuracy": float(right.mean())}
+        if self._attacked:
+            forms = self._attacker.net.exit_names
+            for logits in self._attacker.logits(forms, self._images, self._labels, folder, progress).values():
+                right &= decide(self._policy, logits, thresholds).predictions == self._labels
+        return {**figures, "robust_accuracy": float(right.mean())}

@@ -1,0 +1,37 @@
+"""A training run that kills itself: python killed_training.py CONFIG RUN MOMENT.
+
+MOMENT counts the calls and returns of functions in those modules of the package that keep a run's state; at that one
+the process sends itself SIGKILL. -1 never kills; the number of moments is printed. `test_survival` runs this.
+"""
+
+import os
+import signal
+import sys
+
+MODULES = ("checkpoints", "history", "optimisation", "robustness", "run_keeper", "runs", "validation")
+
+
+def main(config_file, run_dir, moment):
+    from rdi_tf import training
+    from rdi_tf.config import Config
+
+    package = os.path.dirname(training.__file__)
+    files = {os.path.join(package, f"{name}.py") for name in MODULES}
+    moments = 0
+
+    def count(frame, event, argument):
+        nonlocal moments
+        # C calls, too: a file is written or renamed in one of them, or the weights are updated.
+        if frame.f_code.co_filename in files:
+            if moments == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            moments += 1
+
+    sys.setprofile(count)
+    training.train(Config.load(config_file), run_dir, progress=False)
+    sys.setprofile(None)
+    print(moments)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "rdi_tf.cli.train",
     "import-weights": "rdi_tf.cli.import_weights",
     "calibrate": "rdi_tf.cli.calibrate",
+    "compress": "rdi_tf.cli.compress",
     "evaluate": "rdi_tf.cli.evaluate",
     "export": "rdi_tf.cli.export",
     "verify": "rdi_tf.cli.verify",

@@ -28,7 +28,7 @@ def command(config, run_dir, settings, data_dir, quiet):
     chosen = common.read_config(config, settings)
     folder = run_dir or common.run_folder_of(config) or Path("runs") / chosen.name
     run = library("rdi_tf.training").train(chosen, folder, data_dir=data_dir, progress=not quiet)
-    best = _best_validation(run.history_file)
+    best = best_validation(run.history_file)
     text = (
         f"{run.model_file}: best at iteration {best['iteration']} of {chosen.training.iterations}, on validation "
         f"images {best['clean_accuracy']:.2%} clean, {best['robust_accuracy']:.2%} robust"
@@ -36,7 +36,7 @@ def command(config, run_dir, settings, data_dir, quiet):
     return common.Report({"run": str(run.path), "model": str(run.model_file), "best_validation": best}, text)
 
 
-def _best_validation(history_file):
+def best_validation(history_file):
     """The row of history.csv whose weights were kept: the first with the highest robust accuracy."""
     with open(history_file, encoding="utf-8", newline="") as file:
         rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]

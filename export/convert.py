@@ -2,7 +2,8 @@
 
 Batch normalisation is folded into the convolutions by the converter, and each file's signature names its tensors. For
 full int8 every file is calibrated on what it will see: the first stage and the unsplit network on validation images,
-each later stage on the feature maps that the stage before it makes of them.
+each later stage on the feature maps that the stage before it makes of them. A network that was trained for int8 brings
+its ranges along and is not calibrated: both sides of a hand-over then have the range that training learned.
 """
 
 import dataclasses
@@ -11,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from rdi_tf.compression.quantization import is_quantized, output_range
 from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.export.bundle import describe_file
 from rdi_tf.export.manifest import Piece, Quantisation, Tensor
 from rdi_tf.export.manifest_rules import DIRECT, DTYPES, IMAGE, REQUANTISE
 from rdi_tf.export.runner import load_interpreter
-from rdi_tf.models import flatten, split_stages
+from rdi_tf.models import attach_points, flatten, split_stages
 
 SIGNATURE = "serving_default"
 # Two calibrations of one feature map on the same images agree up to the rounding of float32. So small a difference
@@ -67,20 +69,25 @@ def convert_stages(network, folder, options, images):
       Tuple of `Piece`s.
 
     Raises:
-      ConfigError: a network that cannot be split into stages.
+      ConfigError: a network that cannot be split into stages, or that was trained for int8 and is to be something else.
       DataError: no images where int8 needs them.
     """
+    learned = is_quantized(network)
+    if learned and options.dtype != "int8":
+        raise ConfigError(f"dtype: the network was trained for int8; expected 'int8', got {options.dtype!r}")
+    ranges = [output_range(network, name) for name in attach_points(network)] if learned else []
     pieces, given = [], images
     for index, stage in enumerate(split_stages(network)):
         names = ("logits", "features")[: len(stage.outputs)]
         path = folder / f"stage_{index + 1}.tflite"
         int8_input = options.int8_input if index == 0 else options.dtype == "int8"
         input_name = "image" if index == 0 else "features"
-        path.write_bytes(convert(stage, input_name, names, options, given, int8_input))
+        entry_range = ranges[index - 1] if learned and index > 0 else None
+        path.write_bytes(convert(stage, input_name, names, options, given, int8_input, entry_range))
         piece = describe_piece(path, input_name, names, options)
         before = pieces[-1].output("features") if pieces else None
         pieces.append(dataclasses.replace(piece, handover=_handover(before, piece.input)))
-        if "features" in names and options.dtype == "int8":
+        if "features" in names and options.dtype == "int8" and not learned:
             given = _features(stage, given)
     return tuple(pieces)
 
@@ -94,7 +101,7 @@ def convert_unsplit(network, folder, options, images):
     return describe_piece(path, "image", names, options)
 
 
-def convert(model, input_name, output_names, options, images, int8_input):
+def convert(model, input_name, output_names, options, images, int8_input, entry_range=None):
     """Convert a functional model.
 
     Args:
@@ -104,6 +111,8 @@ def convert(model, input_name, output_names, options, images, int8_input):
       options: `ExportOptions`.
       images: what the model sees, float32 (n, ...), n >= 1 where dtype is "int8".
       int8_input: let the input be int8; outputs are int8 whenever dtype is.
+      entry_range: (lowest, highest) value to which the inputs of a model that was trained for int8 are rounded; None
+        where the model rounds them itself.
 
     Returns:
       The file's bytes.
@@ -112,6 +121,8 @@ def convert(model, input_name, output_names, options, images, int8_input):
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name=input_name)])
     def signature(inputs):
+        if entry_range is not None:
+            inputs = tf.quantization.fake_quant_with_min_max_args(inputs, *entry_range)
         return dict(zip(output_names, tf.nest.flatten(model(inputs, training=False)), strict=True))
 
     # The converter saves what it is given; the model itself would have all of its layers traced once more.
@@ -123,13 +134,18 @@ def convert(model, input_name, output_names, options, images, int8_input):
     if options.dtype == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if options.dtype == "int8":
-        if len(images) == 0:
-            raise DataError("images: int8 is calibrated on images, expected one at least, got none")
-        converter.representative_dataset = lambda: ([batch] for batch in _calibration_batches(images, shape[0] or 1))
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        if not is_quantized(model):
+            _calibrate(converter, images, shape[0] or 1)
         converter.inference_input_type = tf.int8 if int8_input else tf.float32
         converter.inference_output_type = tf.int8
     return converter.convert()
+
+
+def _calibrate(converter, images, batch_size):
+    if len(images) == 0:
+        raise DataError("images: int8 is calibrated on images, expected one at least, got none")
+    converter.representative_dataset = lambda: ([batch] for batch in _calibration_batches(images, batch_size))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
 
 
 def _calibration_batches(images, batch_size):

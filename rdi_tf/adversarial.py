@@ -5,6 +5,7 @@ import tensorflow as tf
 from rdi_tf._keras import keras
 from rdi_tf.attacks import craft, cross_entropy, defence_form, loss_function
 from rdi_tf.config import DefenceConfig
+from rdi_tf.distribution import replica_seed, replicas_in_sync
 from rdi_tf.errors import ConfigError
 from rdi_tf.seeds import seed_scope
 
@@ -87,7 +88,7 @@ class AdversarialModel(keras.Model):
         return tf.stop_gradient(found)
 
     def _iteration_seed(self, iteration):
-        return _fold(self._seed, iteration)
+        return replica_seed(_fold(self._seed, iteration))
 
     def train_step(self, data):
         """One step on `sum_k w_k * (CE_k(clean) + CE_k(adversarial)) / 2` (paper, section 3.3), L2 decay added."""
@@ -104,12 +105,18 @@ class AdversarialModel(keras.Model):
             logits = {kind: self._training_logits(batch, _fold(seed, _PASSES[kind])) for kind, batch in batches.items()}
             losses = [tf.linalg.matvec(cross_entropy(out, targets), self._exit_weights) for out in logits.values()]
             loss = tf.reduce_mean(tf.add_n(losses)) / len(losses)
+        self._update_weights(tape.gradient(loss, self.trainable_variables))
+        return self._measured.update(loss, labels, logits)
+
+    def _update_weights(self, gradients):
+        """Apply the gradients of this replica's mean loss; the optimiser adds up those of all replicas."""
+        replicas = replicas_in_sync()
         variables = self.trainable_variables
-        gradients = tape.gradient(loss, variables)
         if self._weight_decay:
             gradients = [g + self._weight_decay * v for g, v in zip(gradients, variables, strict=True)]
+        if replicas > 1:
+            gradients = [g / replicas for g in gradients]
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return self._measured.update(loss, labels, logits)
 
     def _training_logits(self, images, seed):
         with seed_scope(seed):

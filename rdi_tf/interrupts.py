@@ -23,6 +23,11 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @property
+    def noted(self):
+        """Whether somebody asked for a stop."""
+        return self._noted is not None
+
     def check(self):
         """Raise KeyboardInterrupt or SystemExit if somebody asked for a stop."""
         if self._noted == signal.SIGINT:

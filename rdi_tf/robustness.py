@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from rdi_tf.attacks import SLOWDOWN, craft, form_names, loss_function, policy_form_names
 from rdi_tf.checks import check_images, check_labels
+from rdi_tf.distribution import in_replicas
 from rdi_tf.models import fold_batch_norm
 from rdi_tf.network import RDINet
 from rdi_tf.policies import get_policy, log_softmax
@@ -26,7 +27,7 @@ class ExitAttacker:
       losses: the `rdi_tf.attacks.ExitLosses` that the paper's forms attack.
     """
 
-    def __init__(self, net, attack, seed=0, batch_size=250, rule=None, outputs="exits"):
+    def __init__(self, net, attack, seed=0, batch_size=250, rule=None, outputs="exits", strategy=None):
         """Prepare.
 
         Args:
@@ -37,6 +38,8 @@ class ExitAttacker:
           rule: `rdi_tf.attacks.ExitRule` that attacks on the exit rule aim at; None for the network's own.
           outputs: "exits" where the forms of the paper attack each exit's own logits, "policy" where they attack what
             the rule calls classes from (they differ for rules that average over exits).
+          strategy: `tf.distribute.Strategy` under which the network was made, whose replicas share each batch; None for
+            one device. With several replicas random starts are other ones than with one.
 
         Raises:
           ConfigError: other `outputs`, or "policy" without a rule.
@@ -45,7 +48,9 @@ class ExitAttacker:
         self.net = net = RDINet(fold_batch_norm(net.network), net.config, net.thresholds)
         self.attack = attack
         self.seed = tf.constant([seed, 0], tf.int32)
-        self.batch_size = batch_size
+        self._strategy = strategy
+        replicas = 1 if strategy is None else strategy.num_replicas_in_sync
+        self.batch_size = batch_size + -batch_size % replicas
         rule = rule or net.exit_rule
         loss = loss_function(attack.loss)
         self._combines = combines(outputs, rule)
@@ -55,7 +60,7 @@ class ExitAttacker:
         self._losses_of = {form: self.losses for form in form_names(net.exit_names)}
         self._losses_of |= dict.fromkeys((*policy_form_names(net.exit_names), SLOWDOWN), on_rule)
         self._compiled = {}
-        self._forward = tf.function(lambda images: net(images), autograph=False)
+        self._forward_share = in_replicas(strategy, lambda seed, images: net(images))
 
     def clean_logits(self, images):
         """Logits of all exits on images as they are.
@@ -143,7 +148,7 @@ class ExitAttacker:
         self._check(images, labels)
         batches = []
         for number, part in enumerate(self._slices(len(images))):
-            found = self._craft(form)(self._pad(images[part]), self._pad(labels[part]), self._batch_seed(number))
+            found = self._craft(form)(self._batch_seed(number), self._pad(images[part]), self._pad(labels[part]))
             batches.append(found[: part.stop - part.start].numpy())
         return np.concatenate(batches)
 
@@ -160,7 +165,7 @@ class ExitAttacker:
                 batches.append(np.load(kept))
             else:
                 padded, padded_labels = self._pad(images[part]), self._pad(labels[part])
-                adversarial = self._craft(form)(padded, padded_labels, self._batch_seed(number))
+                adversarial = self._craft(form)(self._batch_seed(number), padded, padded_labels)
                 batches.append(self._forward(adversarial)[: part.stop - part.start].numpy())
                 if kept is not None:
                     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -170,13 +175,16 @@ class ExitAttacker:
                 progress(form, part.stop, len(images))
         return np.concatenate(batches)
 
+    def _forward(self, images):
+        return self._forward_share(self.seed, images)
+
     def _craft(self, form):
         if form not in self._compiled:
 
-            def run(images, labels, seed):
+            def run(seed, images, labels):
                 return craft(form, self._losses_of.get(form, self.losses), images, labels, self.attack, seed)
 
-            self._compiled[form] = tf.function(run, autograph=False)
+            self._compiled[form] = in_replicas(self._strategy, run)
         return self._compiled[form]
 
     def _batch_seed(self, number):

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from rdi_tf._keras import keras
 from rdi_tf.checkpoints import Checkpoints
+from rdi_tf.distribution import Cluster
 from rdi_tf.errors import TrainingError
 from rdi_tf.history import History
 from rdi_tf.interrupts import Interrupts
@@ -26,7 +27,7 @@ class RunKeeper(keras.callbacks.Callback):
     one that was cut short is made up from the same weights; its row in history.csv says that it was finished.
     """
 
-    def __init__(self, net, run, config, validation, progress):
+    def __init__(self, net, run, config, validation, progress, cluster=None):
         """Prepare.
 
         Args:
@@ -35,12 +36,14 @@ class RunKeeper(keras.callbacks.Callback):
           config: its `Config`.
           validation: (images, labels) arrays that are attacked at each validation.
           progress: show a progress bar on standard error.
+          cluster: `rdi_tf.distribution.Cluster` that trains; None for one device.
         """
         super().__init__()
-        self.run, self.config, self.progress = run, config, progress
+        self._cluster = cluster or Cluster(None)
+        self.run, self.config, self.progress = run, config, progress and self._cluster.is_chief
         self._net = net
         self._average = WeightAverage(net, config.training.ema_decay) if config.training.ema_decay else None
-        self._validator = Validator(net, config, *validation)
+        self._validator = Validator(net, config, *validation, self._cluster.strategy)
         net.optimizer.build(net.trainable_variables)
         parts = {"net": net, "optimizer": net.optimizer, "metrics": net.metrics}
         if self._average is not None:
@@ -69,6 +72,7 @@ class RunKeeper(keras.callbacks.Callback):
           CheckpointError: there are checkpoints, but none that can be read and fits.
         """
         found = self._checkpoints.restore()
+        self._cluster.check_same(self.iteration)
         self._history.trim(self.iteration)
         self._clear_away()
         if found and self._validation_due:
@@ -106,9 +110,11 @@ class RunKeeper(keras.callbacks.Callback):
 
     def __exit__(self, kind, error, trace):
         # Ctrl-C and every other stop but a broken loss keep the work done so far, unless an iteration is half done: a
-        # run that goes on from there would end elsewhere, so it goes on from the last checkpoint.
+        # run that goes on from there would end elsewhere, so it goes on from the last checkpoint. Of several workers,
+        # one that was disturbed cannot save without the others.
+        sound = kind is None or (self._cluster.workers == 1 and not issubclass(kind, TrainingError))
         try:
-            if not self._in_step and (kind is None or not issubclass(kind, TrainingError)):
+            if sound and not self._in_step:
                 self._save()
         finally:
             self._stack.close()
@@ -132,13 +138,16 @@ class RunKeeper(keras.callbacks.Callback):
         self._in_step = False
         self._bar.set_postfix_str(_summary(logs, self._net.exit_names), refresh=False)
         self._bar.update()
-        if self._validation_due:
+        late = time.monotonic() - self._saved_at > self.config.training.checkpoint_seconds
+        late, stop = self._cluster.any(late, self._interrupts.noted)
+        if late or stop or self._validation_due:
             self._save()
+        if self._validation_due:
             self._validate(logs)
             self._net.reset_metrics()
-        elif time.monotonic() - self._saved_at > self.config.training.checkpoint_seconds:
-            self._save()
         self._interrupts.check()
+        if stop:
+            raise KeyboardInterrupt  # another worker was asked to
 
     @property
     def _validation_due(self):
@@ -162,8 +171,12 @@ class RunKeeper(keras.callbacks.Callback):
         self._saved_at = time.monotonic()
 
     def _validate(self, logs):
+        # Batches that are kept would be skipped by the worker that finds them, while the others wait for it.
+        alone = self._cluster.workers == 1
+        folder = self._validation_folder if alone else None
+        self._cluster.agree(self._net.non_trainable_weights)
         with self._average.applied() if self._average is not None else contextlib.nullcontext():
-            figures = self._validator.figures(self._validation_folder, lambda *_: self._interrupts.check())
+            figures = self._validator.figures(folder, lambda *_: self._interrupts.check() if alone else None)
             if self._history.is_best(figures["robust_accuracy"]):
                 with atomic_path(self.run.model_file) as temporary:
                     self._net.save(temporary)

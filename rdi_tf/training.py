@@ -4,6 +4,7 @@ from rdi_tf._keras import keras
 from rdi_tf.calibration import calibrate_run, load_run
 from rdi_tf.checkpoints import full_disk_explained
 from rdi_tf.data import as_arrays, check_num_classes, load_dataset, training_batches
+from rdi_tf.distribution import open_cluster
 from rdi_tf.errors import ConfigError, TrainingError
 from rdi_tf.network import build
 from rdi_tf.optimisation import sgd
@@ -15,7 +16,7 @@ from rdi_tf.validation import Validator
 __all__ = ["RunKeeper", "TrainingError", "Validator", "train"]
 
 
-def train(config, run_dir, data_dir=None, progress=True, make_network=None):
+def train(config, run_dir, data_dir=None, progress=True, make_network=None, strategy="single"):
     """Train a network, or carry on a run that was stopped.
 
     Args:
@@ -24,17 +25,36 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None):
       data_dir: TFDS directory; None for TFDS_DATA_DIR or TFDS's default.
       progress: show a progress bar on standard error.
       make_network: callable `Config` -> `RDINet` to be trained; None for the configuration's with fresh weights.
+      strategy: one of `rdi_tf.distribution.STRATEGIES`. It is no part of the run: one that was begun on one device may
+        be carried on by many. With "multi-worker", every machine calls this with the same arguments.
 
     Returns:
       The `RunFolder`; its model.keras holds the most robust validated weights, calibrated by the run's own policy.
 
     Raises:
       CheckpointError: the folder holds another run, or no checkpoint in it can be read and fits.
+      ConfigError: a strategy that cannot be had here, or replicas that cannot share a batch equally.
       DataError: the data set cannot be had.
       TrainingError: the loss or the weights are no longer numbers, or the disk is full.
     """
+    cluster = open_cluster(strategy)
+    cluster.check_batch(config.training.batch_size)
     keras.utils.set_random_seed(config.training.seed)
-    net = (make_network or _fresh_network)(config)
+    with cluster.scope():
+        net = _compiled((make_network or _fresh_network)(config), config)
+    dataset = load_dataset(config.data, "validation", config.model.input_shape, data_dir)
+    check_num_classes(dataset.class_names, config.model.num_classes)
+    validation = as_arrays(dataset, limit=config.training.validation_images)
+    with cluster.run_folder(run_dir, config) as run, full_disk_explained(run.path):
+        with cluster.scope(), precision(config.training.precision):
+            _fit(net, RunKeeper(net, run, config, validation, progress, cluster), cluster, data_dir)
+        if cluster.is_chief and load_run(run).thresholds is None:
+            calibrate_run(run.path, data_dir=data_dir)
+        cluster.wait()
+    return RunFolder.open(run_dir)
+
+
+def _compiled(net, config):
     net.compile(
         sgd(config.training),
         defence=config.defence,
@@ -43,25 +63,16 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None):
         label_smoothing=config.training.label_smoothing,
         seed=config.training.seed,
     )
-    dataset = load_dataset(config.data, "validation", config.model.input_shape, data_dir)
-    check_num_classes(dataset.class_names, config.model.num_classes)
-    validation = as_arrays(dataset, limit=config.training.validation_images)
-    run = RunFolder.create(run_dir, config)
-    with full_disk_explained(run.path):
-        with precision(config.training.precision):
-            _fit(net, RunKeeper(net, run, config, validation, progress), data_dir)
-        if load_run(run).thresholds is None:
-            calibrate_run(run.path, data_dir=data_dir)
-    return run
+    return net
 
 
-def _fit(net, keeper, data_dir):
-    config = keeper.config
+def _fit(net, keeper, cluster, data_dir):
+    training, model = keeper.config.training, keeper.config.model
     start = keeper.restore()
-    steps = config.training.iterations - start
+    steps = training.iterations - start
     if steps:
-        shape, classes = config.model.input_shape, config.model.num_classes
-        batches = training_batches(config.data, config.training, shape, classes, start, data_dir)
+        stream = training_batches(keeper.config.data, training, model.input_shape, model.num_classes, start, data_dir)
+        batches = cluster.batches(stream, training.batch_size)
         with keeper:
             net.fit(batches, epochs=1, steps_per_epoch=steps, verbose=0, callbacks=[keeper])
 

@@ -3,15 +3,19 @@
 import tensorflow as tf
 
 from rdi_tf._keras import keras
+from rdi_tf.alignment import misalignment
 from rdi_tf.attacks import craft, cross_entropy, defence_form, loss_function
+from rdi_tf.attacks.balls import ball_around
 from rdi_tf.config import DefenceConfig
 from rdi_tf.distribution import replica_seed, replicas_in_sync
 from rdi_tf.errors import ConfigError
+from rdi_tf.precision import FLOAT16_SCALE, computes_in_float16, unscaled
 from rdi_tf.seeds import seed_scope
 
 # Streams of the random layers' numbers in one iteration, folded into its seed. Below zero: the attacks fold in exits.
 _CRAFTING = -1
 _PASSES = {"clean": -2, "adversarial": -3}
+_ALIGNMENT = -4
 
 
 class AdversarialModel(keras.Model):
@@ -54,6 +58,7 @@ class AdversarialModel(keras.Model):
         self._weight_decay = weight_decay
         self._label_smoothing = label_smoothing
         self._seed = tf.constant([seed, 0], tf.int32)
+        self._in_float16 = computes_in_float16(self)
         kinds = ["clean"] if self._training_form is None else ["clean", "adversarial"]
         self._measured = _TrainingMetrics(kinds, self.exit_names)
 
@@ -77,21 +82,26 @@ class AdversarialModel(keras.Model):
         Returns:
           float32 tensor like `images`.
         """
-        seed = self._iteration_seed(iteration)
-        scale = 1.0
-        if self.defence.warmup_iterations:
-            scale = tf.minimum(tf.cast(iteration + 1, tf.float32) / self.defence.warmup_iterations, 1.0)
+        seed, scale = self._iteration_seed(iteration), self._attack_scale(iteration)
         loss = loss_function(self.defence.attack.loss)
         losses = self.exit_losses(training=self.defence.training_mode, loss=loss)
         with seed_scope(_fold(seed, _CRAFTING)):
             found = craft(self._training_form, losses, images, labels, self.defence.attack, seed, scale)
         return tf.stop_gradient(found)
 
+    def _attack_scale(self, iteration):
+        if not self.defence.warmup_iterations:
+            return 1.0
+        return tf.minimum(tf.cast(iteration + 1, tf.float32) / self.defence.warmup_iterations, 1.0)
+
     def _iteration_seed(self, iteration):
         return replica_seed(_fold(self._seed, iteration))
 
     def train_step(self, data):
-        """One step on `sum_k w_k * (CE_k(clean) + CE_k(adversarial)) / 2` (paper, section 3.3), L2 decay added."""
+        """One step on `sum_k w_k * (CE_k(clean) + CE_k(adversarial)) / 2` (paper, section 3.3), L2 decay added.
+
+        With `defence.alignment`, that times `misalignment` is added.
+        """
         images, labels = data
         if labels.dtype.is_integer:
             labels = tf.one_hot(labels, self.num_classes)
@@ -105,8 +115,32 @@ class AdversarialModel(keras.Model):
             logits = {kind: self._training_logits(batch, _fold(seed, _PASSES[kind])) for kind, batch in batches.items()}
             losses = [tf.linalg.matvec(cross_entropy(out, targets), self._exit_weights) for out in logits.values()]
             loss = tf.reduce_mean(tf.add_n(losses)) / len(losses)
-        self._update_weights(tape.gradient(loss, self.trainable_variables))
+            if self.defence.alignment:
+                loss += self.defence.alignment * self.misalignment(images, labels, iteration)
+            scaled = FLOAT16_SCALE * loss if self._in_float16 else loss
+        gradients = tape.gradient(scaled, self.trainable_variables)
+        self._update_weights(unscaled(gradients) if self._in_float16 else gradients)
         return self._measured.update(loss, labels, logits)
+
+    def misalignment(self, images, labels, iteration):
+        """How far the training loss is from linear within the ball that the defence attacks; see `alignment.py`.
+
+        Args:
+          images, labels, iteration: as `adversarial_images`'; labels float32 (batch, classes).
+
+        Returns:
+          float32 scalar tensor in [0, 2].
+        """
+        seed = _fold(self._iteration_seed(iteration), _ALIGNMENT)
+        epsilon = self._attack_scale(iteration) * self.defence.attack.epsilon
+        moved = ball_around(images, "linf", epsilon).random_point(seed)
+        every = self.exit_losses(training=self.defence.training_mode).every
+
+        def loss(candidates):
+            with seed_scope(seed):
+                return tf.linalg.matvec(every(candidates, labels), self._exit_weights)
+
+        return misalignment(loss, images, moved)
 
     def _update_weights(self, gradients):
         """Apply the gradients of this replica's mean loss; the optimiser adds up those of all replicas."""

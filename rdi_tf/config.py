@@ -20,11 +20,12 @@ from rdi_tf.errors import ConfigError
 from rdi_tf.policies import POLICIES
 
 DEFENCES = ("standard", "main_branch", "average", "max_average")
-ALGORITHMS = ("pgd", "fgsm", "wrm", "apgd", "square")
+ALGORITHMS = ("pgd", "fgsm", "wrm", "apgd", "square", "n_fgsm")
+TRAINING_ALGORITHMS = ("n_fgsm",)  # leave the ball: good for training, no measure of robustness
 NORMS = ("linf", "l2")
 LOSSES = ("cross_entropy", "margin", "dlr", "dlr_targeted")
 AUGMENTATIONS = ("crop", "flip", "mixup", "cutmix", "randaugment")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "mixed_float16")
 SCHEDULES = ("step", "one_cycle", "cosine")
 CALIBRATIONS = ("equal_share", "shares", "budget", "least_macs")
 
@@ -80,15 +81,16 @@ class AttackConfig:
     Attributes:
       algorithm: one of ALGORITHMS.
       epsilon: radius of the ball, in units of the pixel range [0, 1]; above 1 only for the L2 norm.
-      step_size: length of one step (PGD; FGSM takes one step of epsilon, the others choose their own lengths).
-      steps: number of steps (1 for FGSM); queries of the black-box attack "square".
+      step_size: length of one step (PGD; FGSM and N-FGSM take one of epsilon, the others choose their own lengths).
+      steps: number of steps (1 for FGSM and N-FGSM); queries of the black-box attack "square".
       random_start: start PGD and APGD at a random point of the ball.
       restarts: independent runs; for each image the strongest is kept.
-      norm: the ball's norm, one of NORMS. WRM has a penalty instead of a ball and Square is implemented for L-infinity
-        alone: both accept "linf" only.
+      norm: the ball's norm, one of NORMS. WRM has a penalty instead of a ball, Square and N-FGSM are implemented for
+        L-infinity alone: these accept "linf" only.
       loss: what each exit's attack maximises, one of LOSSES.
       target_classes: classes that "dlr_targeted" aims at in turn, those that the clean image resembles most.
       square_fraction: share of the image that Square's first squares cover.
+      noise: noise that N-FGSM adds, in multiples of epsilon.
     """
 
     algorithm: str = "pgd"
@@ -101,6 +103,7 @@ class AttackConfig:
     loss: str = "cross_entropy"
     target_classes: int = 9
     square_fraction: float = 0.8
+    noise: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -112,12 +115,15 @@ class DefenceConfig:
       attack: how that attack searches.
       training_mode: craft with dropout on and batch statistics (as the authors do) instead of inference mode.
       warmup_iterations: grow epsilon and step size linearly from zero over so many first iterations.
+      alignment: weight of GradAlign, which keeps one-step attacks honest: the loss grows by it times
+        `1 - cos(gradient at the image, gradient at a random point of its ball)`; 0 for none.
     """
 
     name: str = "max_average"
     attack: AttackConfig = field(default_factory=AttackConfig)
     training_mode: bool = True
     warmup_iterations: int = 0
+    alignment: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -334,7 +340,7 @@ def _check(config):
     choices = [
         ("defence.name", config.defence.name, DEFENCES),
         *_attack_choices("defence.attack", config.defence.attack),
-        *_attack_choices("evaluation", config.evaluation),
+        *_attack_choices("evaluation", config.evaluation, TRAINING_ALGORITHMS),
         ("training.schedule", config.training.schedule, SCHEDULES),
         ("training.precision", config.training.precision, PRECISIONS),
         ("policy.name", config.policy.name, tuple(POLICIES)),
@@ -349,10 +355,10 @@ def _check(config):
     check_numbers(config)
 
 
-def _attack_choices(path, attack):
+def _attack_choices(path, attack, excluded=()):
     norms = NORMS if attack.algorithm in ("pgd", "fgsm", "apgd") else ("linf",)
     return [
-        (f"{path}.algorithm", attack.algorithm, ALGORITHMS),
+        (f"{path}.algorithm", attack.algorithm, tuple(name for name in ALGORITHMS if name not in excluded)),
         (f"{path}.norm", attack.norm, norms),
         (f"{path}.loss", attack.loss, LOSSES),
     ]

@@ -29,6 +29,7 @@ def check_numbers(config):
         if not 0 <= value < 1:
             raise ConfigError(f"{key}: expected 0 <= value < 1, got {value!r}")
     _check_lists(config)
+    _check_alignment(config.defence)
 
 
 def _check_finite(value, path):
@@ -48,6 +49,8 @@ def _at_least(config):
         **{f"{path}.steps": (attack.steps, 1) for path, attack in attacks.items()},
         **{f"{path}.restarts": (attack.restarts, 1) for path, attack in attacks.items()},
         **{f"{path}.target_classes": (attack.target_classes, 1) for path, attack in attacks.items()},
+        **{f"{path}.noise": (attack.noise, 0) for path, attack in attacks.items()},
+        "defence.alignment": (config.defence.alignment, 0),
         "defence.warmup_iterations": (config.defence.warmup_iterations, 0),
         "data.validation_every": (config.data.validation_every, 2),
         "data.crop_padding": (config.data.crop_padding, 0),
@@ -109,6 +112,17 @@ def _below_one(config):
         "training.ema_decay": config.training.ema_decay,
         "compression.sparsity": config.compression.sparsity,
     }
+
+
+def _check_alignment(defence):
+    if not defence.alignment:
+        return
+    if defence.name == "standard":
+        raise ConfigError(
+            f"defence.alignment: expected 0 (the standard defence attacks nothing), got {defence.alignment}"
+        )
+    if defence.attack.norm != "linf":
+        raise ConfigError(f"defence.alignment: expected defence.attack.norm linf, got {defence.attack.norm!r}")
 
 
 def _check_lists(config):

@@ -169,7 +169,8 @@ class Cluster:
 
     def _sum_in_replicas(self, values):
         def replica():
-            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+            # Copied to the replica's device: TensorFlow sums where the values lie.
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(values))
 
         return self.strategy.experimental_local_results(self.strategy.run(replica))[0]
 

@@ -14,6 +14,7 @@ from rdi_tf.config import Config
 from rdi_tf.errors import CheckpointError, ConfigError
 from rdi_tf.models import attach_branches, build_network
 from rdi_tf.models.random_layers import seed_random_layers
+from rdi_tf.precision import computes_in_float16, gradient_scaled
 from rdi_tf.seeds import folded
 
 # What Keras, zipfile and h5py raise on a file that is damaged or something else.
@@ -123,6 +124,11 @@ class RDINet(AdversarialModel):
 
         single_logits = [logits_of(subnetwork, number) for number, subnetwork in enumerate(self._subnetworks)]
         every_logits = logits_of(self, self.num_exits)
+        if computes_in_float16(self.network):
+            single_logits, every_logits = (
+                [gradient_scaled(part) for part in single_logits],
+                gradient_scaled(every_logits),
+            )
         return ExitLosses.of_logits(self.exit_names, single_logits, every_logits, loss, self.exit_rule)
 
     @property

@@ -16,6 +16,7 @@ from rdi_tf.errors import TrainingError
 from rdi_tf.history import History
 from rdi_tf.interrupts import Interrupts
 from rdi_tf.optimisation import WeightAverage
+from rdi_tf.precision import as_float32
 from rdi_tf.runs import atomic_path
 from rdi_tf.validation import Validator
 
@@ -179,7 +180,7 @@ class RunKeeper(keras.callbacks.Callback):
             figures = self._validator.figures(folder, lambda *_: self._interrupts.check() if alone else None)
             if self._history.is_best(figures["robust_accuracy"]):
                 with atomic_path(self.run.model_file) as temporary:
-                    self._net.save(temporary)
+                    as_float32(self._net).save(temporary)
         row = {**{name: float(value) for name, value in logs.items()}, **figures}
         with self._writer.as_default(step=self.iteration):
             for name, value in row.items():

@@ -40,7 +40,7 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None, stra
     cluster = open_cluster(strategy)
     cluster.check_batch(config.training.batch_size)
     keras.utils.set_random_seed(config.training.seed)
-    with cluster.scope():
+    with cluster.scope(), precision(config.training.precision):
         net = _compiled((make_network or _fresh_network)(config), config)
     dataset = load_dataset(config.data, "validation", config.model.input_shape, data_dir)
     check_num_classes(dataset.class_names, config.model.num_classes)

@@ -86,7 +86,7 @@ def linear_maximiser(images, weights, norm):
 
 def test_configuration_and_algorithms_name_the_same():
     assert tuple(ALGORITHMS) == CONFIG_ALGORITHMS and tuple(BALLS) == NORMS and tuple(LOSSES) == CONFIG_LOSSES
-    assert {algorithm for algorithm, _ in SEARCHES} | {"wrm"} == set(ALGORITHMS)
+    assert {algorithm for algorithm, _ in SEARCHES} | {"wrm", "n_fgsm"} == set(ALGORITHMS)
 
 
 @pytest.mark.parametrize(("algorithm", "norm"), SEARCHES)
@@ -347,3 +347,36 @@ def test_an_l2_radius_may_exceed_one():
 
 def test_the_papers_forms_are_what_they_were():
     assert form_names(("branch_1", "main")) == ("branch_1", "main", "average", "max_average", "random")
+
+
+def test_n_fgsm_is_noise_and_one_step_of_epsilon():
+    images = tf.constant(np.random.default_rng(0).uniform(0.35, 0.65, SHAPE), tf.float32)  # no pixel comes to be cut
+    slopes = tf.constant(np.random.default_rng(1).choice([-1.0, 1.0], SHAPE), tf.float32)
+    attack = AttackConfig("n_fgsm", epsilon=0.1, noise=2.0, steps=7, step_size=0.03)
+    found = compiled_search(lambda x: tf.reduce_sum(slopes * x, axis=(1, 2, 3)), images, attack)
+    noise = (found - images - 0.1 * slopes).numpy()
+    assert np.abs(noise).max() <= 0.2 + 1e-6
+    assert np.abs(noise).max() > 0.19 and abs(noise.mean()) < 0.03 and abs(noise.std() - 0.2 / 3**0.5) < 0.02
+    quiet = dataclasses.replace(attack, noise=0.0)
+    np.testing.assert_allclose(
+        compiled_search(lambda x: tf.reduce_sum(slopes * x, axis=(1, 2, 3)), images, quiet),
+        images + 0.1 * slopes,
+        atol=1e-6,
+    )
+
+
+def test_n_fgsm_follows_the_gradient_where_the_noise_has_led():
+    images = tf.fill(SHAPE, 0.5)
+    attack = AttackConfig("n_fgsm", epsilon=0.1, noise=1.0)
+    # The loss is a parabola around the image: the step leads away from it, to the side where the noise went.
+    found = compiled_search(lambda x: tf.reduce_sum((x - 0.5) ** 2, axis=(1, 2, 3)), images, attack) - images
+    assert np.all((np.abs(found) >= 0.1 - 1e-6) & (np.abs(found) <= 0.2 + 1e-6))
+
+
+def test_n_fgsm_stays_in_the_pixel_range_and_takes_the_warm_up():
+    images = tf.constant(np.random.default_rng(0).uniform(size=SHAPE), tf.float32)
+    attack = AttackConfig("n_fgsm", epsilon=0.3)
+    found = search(lambda x: tf.reduce_sum(x, axis=(1, 2, 3)), images, attack, SEED).numpy()
+    assert found.min() >= 0.0 and found.max() <= 1.0
+    still = search(lambda x: tf.reduce_sum(x, axis=(1, 2, 3)), images, attack, SEED, scale=0.0)
+    np.testing.assert_array_equal(still, images)

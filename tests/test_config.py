@@ -101,6 +101,9 @@ REFUSED = [
     ("defence.name=none", "defence.name: expected one of standard, .*got 'none'"),
     ("defence.attack.algorithm=cw", "defence.attack.algorithm: expected one of pgd"),
     ("evaluation.algorithm=cw", "evaluation.algorithm: expected one of pgd"),
+    ("evaluation.algorithm=n_fgsm", "evaluation.algorithm: expected one of pgd, fgsm, wrm, apgd, square, got 'n_fgsm'"),
+    ("defence.attack.noise=-1", "defence.attack.noise: expected at least 0"),
+    ("defence.alignment=-1", "defence.alignment: expected at least 0"),
     ("training.schedule=linear", "training.schedule: expected one of step"),
     ("training.precision=float16", "training.precision: expected one of float32"),
     ("policy.name=guess", "policy.name: expected one of entropy, .*got 'guess'"),
@@ -163,6 +166,25 @@ def test_refuses(setting, message):
     with pytest.raises(ConfigError, match=message) as caught:
         Config().with_settings([setting])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["defence.name=standard"], "defence.alignment: expected 0 .*the standard defence attacks nothing.*got 0.2"),
+        (["defence.attack.norm=l2"], "defence.alignment: expected defence.attack.norm linf, got 'l2'"),
+        (["defence.attack.algorithm=n_fgsm", "defence.attack.norm=l2"], "defence.attack.norm: expected one of linf"),
+    ],
+)
+def test_refuses_together(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Config().with_settings([*settings, "defence.alignment=0.2"])
+
+
+def test_one_step_defences_are_accepted():
+    config = Config().with_settings(["defence.attack.algorithm=n_fgsm", "defence.attack.noise=1", "evaluation.steps=3"])
+    assert (config.defence.attack.algorithm, config.defence.attack.noise) == ("n_fgsm", 1.0)
+    assert Config().with_settings(["defence.alignment=0.2"]).defence.alignment == 0.2
 
 
 def test_values_on_the_border_are_accepted():

@@ -219,17 +219,28 @@ def test_the_most_robust_weights_are_kept_averaged(config, tmp_path, monkeypatch
     assert not any(np.array_equal(averaged[0], value) for name, value in own.items() if name.startswith("net/"))
 
 
-@pytest.mark.parametrize("defence", ["standard", "main_branch", "average"])
-def test_other_defences(config, tmp_path, defence, monkeypatch):
+CHEAPER = {
+    "standard": ["defence.name=standard"],
+    "main_branch": ["defence.name=main_branch"],
+    "average": ["defence.name=average", "training.precision=bfloat16"],
+    "n_fgsm": ["defence.attack.algorithm=n_fgsm"],
+    "aligned": ["defence.name=average", "defence.attack.algorithm=fgsm", "defence.alignment=0.2"],
+    "float16": ["defence.name=average", "training.precision=mixed_float16"],
+}
+
+
+@pytest.mark.parametrize("name", CHEAPER)
+def test_other_ways_train_too_and_are_traced_once(config, tmp_path, name, monkeypatch):
     nets = []
     monkeypatch.setattr(training, "build", lambda config: nets.append(build(config)) or nets[0])
-    run = train(config.with_settings([f"defence.name={defence}"]), tmp_path / "run", progress=False)
+    run = train(config.with_settings(CHEAPER[name]), tmp_path / "run", progress=False)
     (row, last) = history(run)
-    assert last["iteration"] == ITERATIONS
-    assert ("adversarial_main" in row) == (defence != "standard")
-    if defence == "standard":
+    assert last["iteration"] == ITERATIONS and np.isfinite(list(last.values())).all()
+    assert ("adversarial_main" in row) == (name != "standard")
+    if name == "standard":
         assert row["robust_accuracy"] == row["clean_accuracy"]
     assert nets[0].train_tf_function.experimental_get_tracing_count() == 1
+    assert {layer.compute_dtype for layer in load(run.model_file).network.layers} == {"float32"}
 
 
 def test_a_broken_loss_ends_the_run_and_is_not_saved(config, tmp_path):

@@ -1,4 +1,4 @@
-"""How an attack searches: FGSM, PGD and WRM here, APGD and Square in files of their own.
+"""How an attack searches: FGSM, N-FGSM, PGD and WRM here, APGD and Square in files of their own.
 
 Every algorithm maps `(objective, images, attack, seed, scale, best)` to adversarial images and the best so far, as
 `rdi_tf.attacks.loops` describes them. Gradients are taken by GradientTape.
@@ -24,8 +24,8 @@ def search(loss, images, attack, seed, scale=1.0):
       scale: factor on epsilon and step size, a float or scalar tensor in [0, 1] (warm-up during training).
 
     Returns:
-      float32 tensor like `images`, in [0, 1]; for all but WRM within `scale * attack.epsilon` of `images` in the
-      attack's norm. FGSM, PGD and WRM return where they end, APGD and Square the greatest loss that they met. With
+      float32 tensor like `images`, in [0, 1]; for all but WRM and N-FGSM within `scale * attack.epsilon` of `images`
+      in the attack's norm. APGD and Square return the greatest loss that they met, the others where they end. With
       restarts, the run with the greatest final loss is kept for each image.
 
     Raises:
@@ -106,7 +106,19 @@ def wrm(objective, images, attack, seed, scale, best):
     return found, keep_last(objective, found, best)
 
 
-ALGORITHMS = {"pgd": pgd, "fgsm": fgsm, "wrm": wrm, "apgd": apgd, "square": square}
+def n_fgsm(objective, images, attack, seed, scale, best):
+    """Noise-FGSM (de Jorge et al., NeurIPS 2022), for training: one gradient, and no collapse of its robustness.
+
+    Uniform noise of up to `attack.noise * epsilon` per pixel, then one step of epsilon; both cut to [0, 1] but to no
+    ball, so images may move by `(1 + attack.noise) * epsilon`.
+    """
+    epsilon = scale * attack.epsilon
+    noisy = ball_around(images, "linf", attack.noise * epsilon).random_point(seed)
+    pixels = ball_around(images, "linf", 1.0)  # cuts to [0, 1] and no further
+    return _projected_gradient(objective, pixels, noisy, epsilon, 1, best)
+
+
+ALGORITHMS = {"pgd": pgd, "fgsm": fgsm, "wrm": wrm, "apgd": apgd, "square": square, "n_fgsm": n_fgsm}
 
 
 def _projected_gradient(objective, ball, start, step_size, steps, best):

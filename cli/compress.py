@@ -7,44 +7,69 @@ import click
 from rdi_tf.cli import common
 from rdi_tf.cli.library import library
 from rdi_tf.cli.train import best_validation
-from rdi_tf.compression.settings import CompressionConfig
+from rdi_tf.compression.settings import PATTERNS, CompressionConfig
 from rdi_tf.errors import ConfigError
 
 
 @common.command("compress", example="rdi-tf compress runs/mnist-smallcnn --quantize-aware")
 @common.run_argument
 @click.option("--quantize-aware", is_flag=True, help="Train for int8: what the int8 export computes is simulated.")
+@click.option("--prune", type=float, metavar="SHARE", help="Set this share of each layer's weights to zero, as 0.5.")
+@click.option(
+    "--pattern",
+    type=click.Choice(PATTERNS),
+    default="unstructured",
+    show_default=True,
+    help="Where --prune's zeros lie: anywhere, two of each four inputs, or blocks (dense layers only).",
+)
+@click.option("--prune-channels", type=float, metavar="SHARE", help="Take out this share of each layer's channels.")
 @click.option("--iterations", type=click.IntRange(1), help="Of fine-tuning.  [default: a tenth of RUN's]")
-@click.option("--run-dir", type=click.Path(path_type=Path), help="Folder of the new run.  [default: beside RUN]")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Folder of the new run.  [default: RUN-qat and such]")
 @common.settings_option
 @common.data_dir_option
 @common.quiet_option
-def command(run, quantize_aware, iterations, run_dir, settings, data_dir, quiet):
+def command(run, iterations, run_dir, settings, data_dir, quiet, **methods):
     """Make a new run of RUN: its network compressed, then fine-tuned under the same attacks.
 
     Fine-tuning takes a tenth of RUN's iterations at a tenth of its learning rate; --set changes that and everything
     else of training. A folder that holds the same compression is resumed. The new run is evaluated and exported like
     any other.
     """
-    compression = _compression(quantize_aware)
+    compression = _compression(**methods)
     if iterations is not None:
         settings = (
             f"training.iterations={iterations}",
             f"training.validate_every={max(1, iterations // 4)}",
             *settings,
         )
-    runs = library("rdi_tf.compression.runs")
-    made = runs.compress_run(run, compression, run_dir, settings, data_dir=data_dir, progress=not quiet)
+    compress_run = library("rdi_tf.compression.runs").compress_run
+    made, found = compress_run(run, compression, run_dir, settings, data_dir=data_dir, progress=not quiet)
     best = best_validation(made.history_file)
-    text = (
-        f"{made.model_file}: {compression.method}, best at iteration {best['iteration']}, on validation images "
-        f"{best['clean_accuracy']:.2%} clean, {best['robust_accuracy']:.2%} robust"
+    data = {"run": str(made.path), "model": str(made.model_file), "best_validation": best, **found}
+    return common.Report(data, _text(made, best, found))
+
+
+def _compression(quantize_aware, prune, pattern, prune_channels):
+    chosen = {"quantize_aware": quantize_aware or None, "prune": prune, "prune_channels": prune_channels}
+    chosen = {method: value for method, value in chosen.items() if value is not None}
+    if len(chosen) != 1:
+        options = "--quantize-aware, --prune or --prune-channels"
+        raise ConfigError(f"compress: expected one of {options}, got {len(chosen)} of them")
+    if pattern != "unstructured" and prune is None:
+        raise ConfigError("--pattern: expected --prune with it")
+    ((method, value),) = chosen.items()
+    fields = {} if method == "quantize_aware" else {"sparsity": value}
+    return CompressionConfig(method=method, pattern=pattern, **fields)
+
+
+def _text(made, best, found):
+    before, after = (found[key]["executed_macs"][-1] for key in ("costs_before", "costs"))
+    sparsity = found["sparsity"]
+    skipped = ", ".join(sparsity["skipped_by"]) or "no runtime: they are computed and counted"
+    return (
+        f"{made.model_file}: {found['method']}, best at iteration {best['iteration']}, on validation images "
+        f"{best['clean_accuracy']:.2%} clean, {best['robust_accuracy']:.2%} robust\n"
+        f"executed MACs of the whole network {before:,.0f} -> {after:,.0f}\n"
+        f"{sparsity['zeros']:,} of {sparsity['weights']:,} weights are zero ({sparsity['share']:.1%}), "
+        f"skipped by {skipped}"
     )
-    data = {"run": str(made.path), "model": str(made.model_file), "method": compression.method}
-    return common.Report({**data, "best_validation": best}, text)
-
-
-def _compression(quantize_aware):
-    if not quantize_aware:
-        raise ConfigError("compress: expected a method, --quantize-aware")
-    return CompressionConfig(method="quantize_aware")

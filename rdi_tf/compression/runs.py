@@ -2,22 +2,27 @@
 
 import dataclasses
 import hashlib
+import json
 
 import numpy as np
 import tensorflow as tf
 
-from rdi_tf.calibration import load_run
+from rdi_tf.calibration import exit_costs, load_run
+from rdi_tf.compression.channels import prune_channels
+from rdi_tf.compression.pruning import PrunedRDINet
 from rdi_tf.compression.quantization import QuantizedRDINet, is_quantized, start_ranges
+from rdi_tf.compression.sparsity import count_zeros
 from rdi_tf.data import as_arrays, load_dataset
 from rdi_tf.errors import ConfigError
+from rdi_tf.network import RDINet
 from rdi_tf.optimisation import sgd
-from rdi_tf.runs import RunFolder
+from rdi_tf.runs import RunFolder, write_atomic
 from rdi_tf.training import train
 
 FINE_TUNING = 0.1  # share of the iterations, and of the learning rate, of the run that it starts from
 VALIDATIONS = 4
 RANGE_IMAGES = 256  # training images that the ranges of int8 start from, and as many attacked ones
-LABELS = {"quantize_aware": "qat"}
+REPORT = "compression.json"  # in the new run's folder: what came of it
 
 
 def compress_run(run_dir, compression, output=None, settings=(), data_dir=None, progress=True):
@@ -26,13 +31,13 @@ def compress_run(run_dir, compression, output=None, settings=(), data_dir=None, 
     Args:
       run_dir: the finished run's folder; nothing in it is changed.
       compression: `rdi_tf.compression.settings.CompressionConfig`; its source is filled in here.
-      output: the new run's folder; None for the old one's path with "-qat" and the like behind it.
+      output: the new run's folder; None for the old one's path with "-qat" and the like behind it (see `label`).
       settings: overrides `section.key=value` of the new run's configuration, see `fine_tuning_config`.
       data_dir: TFDS directory; None for TFDS_DATA_DIR or TFDS's default.
       progress: show a progress bar on standard error.
 
     Returns:
-      The new `RunFolder`, trained and calibrated.
+      The new `RunFolder`, trained and calibrated, and what `describe` says of it; its compression.json holds the same.
 
     Raises:
       CheckpointError: no finished run, or something else in the new run's folder.
@@ -50,10 +55,12 @@ def compress_run(run_dir, compression, output=None, settings=(), data_dir=None, 
         raise ConfigError("--set: the network and its compression cannot be set; expected training, defence, …")
 
     def make_network(config):
-        return _quantized(source, config, data_dir)
+        return _compressed(source, config, data_dir)
 
-    output = output or f"{run.path}-{LABELS[compression.method]}"
-    return train(config, output, data_dir, progress, make_network)
+    made = train(config, output or f"{run.path}-{label(compression)}", data_dir, progress, make_network)
+    report = describe(source, load_run(made))
+    write_atomic(made.path / REPORT, json.dumps(report, indent=2) + "\n")
+    return made, report
 
 
 def fine_tuning_config(config, compression):
@@ -85,9 +92,40 @@ def fine_tuning_config(config, compression):
         training=training,
         defence=dataclasses.replace(config.defence, warmup_iterations=0),
         compression=compression,
-        name=f"{config.name}-{LABELS[compression.method]}",
+        name=f"{config.name}-{label(compression)}",
         source=f"{config.name}, compressed ({compression.method}) and fine-tuned",
     )
+
+
+def label(compression):
+    """A short name for a `CompressionConfig`, as it stands behind a run's: "qat", "pruned50", "channels50", …"""
+    percent = f"{100 * compression.sparsity:g}"
+    pattern = {"unstructured": "", "2:4": "-2of4", "block": "-block"}[compression.pattern]
+    return {
+        "quantize_aware": "qat",
+        "prune": f"pruned{percent}{pattern}",
+        "prune_channels": f"channels{percent}",
+        "cluster": f"clusters{compression.clusters}",
+    }[compression.method]
+
+
+def describe(source, net):
+    """What a compression came to.
+
+    Args:
+      source: the `RDINet` before.
+      net: the one after.
+
+    Returns:
+      Plain values: `method`; `costs_before` and `costs` of the exits, those of the networks as they are; `sparsity`,
+      see `rdi_tf.compression.sparsity.count_zeros`.
+    """
+    return {
+        "method": net.config.compression.method,
+        "costs_before": dataclasses.asdict(exit_costs(source)),
+        "costs": dataclasses.asdict(exit_costs(net)),
+        "sparsity": count_zeros(net.network),
+    }
 
 
 def weights_digest(net):
@@ -96,6 +134,16 @@ def weights_digest(net):
     for weight in net.network.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()
+
+
+def _compressed(source, config, data_dir):
+    """The network to be fine-tuned."""
+    compression = config.compression
+    if compression.method == "prune":
+        return PrunedRDINet(source.network, config)
+    if compression.method == "prune_channels":
+        return RDINet(prune_channels(source.network, compression.sparsity), config)
+    return _quantized(source, config, data_dir)
 
 
 def _quantized(source, config, data_dir):

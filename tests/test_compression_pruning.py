@@ -1,0 +1,263 @@
+"""Pruning: which weights and channels go, that zeros stay, and that a network with fewer channels is what it was."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from rdi_tf._keras import keras
+from rdi_tf.cli import main as cli
+from rdi_tf.compression.channels import prune_channels
+from rdi_tf.compression.pruning import PrunedRDINet
+from rdi_tf.compression.runs import label
+from rdi_tf.compression.settings import CompressionConfig
+from rdi_tf.compression.sparsity import count_zeros
+from rdi_tf.config import Config
+from rdi_tf.costs import network_costs
+from rdi_tf.errors import ConfigError
+from rdi_tf.models import build_network
+from rdi_tf.network import RDINet, attach_exits, load
+
+
+def rdi_tf(*arguments):
+    return CliRunner().invoke(cli.main, [*map(str, arguments)], prog_name="rdi-tf")
+
+
+@pytest.fixture(scope="module")
+def large_digits(digits):
+    """The digits at 16x16, as the preset takes them."""
+    return digits[0].repeat(2, axis=1).repeat(2, axis=2), digits[1]
+
+
+def pruning_config(config, pattern="unstructured", sparsity=0.5):
+    settings = (f'compression.pattern="{pattern}"', f"compression.sparsity={sparsity}")
+    more = ("compression.method=prune", "training.iterations=4", "training.validate_every=3")
+    return config.with_settings([*more, *settings])
+
+
+def pruned(config, digits, steps, learning_rate=0.01):
+    """A network of `config` after some steps on clean images."""
+    keras.utils.set_random_seed(0)
+    net = PrunedRDINet(build_network(config.model), config)
+    net.compile(keras.optimizers.SGD(learning_rate))
+    images, labels = digits
+    net.fit(images[: 32 * steps], labels[: 32 * steps], batch_size=32, verbose=0)
+    return net
+
+
+def kernels(net):
+    return {
+        layer.name: layer.kernel.numpy()
+        for layer in net.network.layers
+        if type(layer) in (keras.layers.Conv2D, keras.layers.Dense)
+    }
+
+
+def test_the_smallest_weights_of_each_layer_go_and_stay_away(tiny_config, large_digits, tmp_path):
+    config = pruning_config(tiny_config)
+    keras.utils.set_random_seed(0)
+    before = kernels(RDINet(build_network(config.model)))
+    net = pruned(config, large_digits, 3, learning_rate=1e-9)
+    for name, kernel in kernels(net).items():
+        expected = np.abs(before[name]) >= np.median(np.abs(before[name]))
+        assert np.mean((kernel != 0) == expected) > 0.99, name
+        assert np.count_nonzero(kernel == 0) == pytest.approx(kernel.size / 2, abs=1), name
+    zeros = {name: kernel == 0 for name, kernel in kernels(net).items()}
+    net.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+    net.optimizer.iterations.assign(3)
+    net.fit(large_digits[0][:64], large_digits[1][:64], batch_size=32, verbose=0)
+    for name, kernel in kernels(net).items():
+        np.testing.assert_array_equal(kernel == 0, zeros[name])
+        assert np.abs(kernel - before[name])[~zeros[name]].max() > 1e-4
+    net.save(tmp_path / "model.keras")
+    loaded = load(tmp_path / "model.keras")
+    assert type(loaded) is RDINet and loaded.config == config
+    np.testing.assert_array_equal(loaded(large_digits[0][:8]), net(large_digits[0][:8]))
+
+
+def test_zeros_are_counted(tiny_config, large_digits):
+    net = pruned(pruning_config(tiny_config, sparsity=0.75), large_digits, 3)
+    found = count_zeros(net.network)
+    depthwise = [layer["name"] for layer in found["layers"] if layer["name"].endswith("depthwise")]
+    assert found["weights"] == sum(layer["weights"] for layer in found["layers"])
+    for layer in found["layers"]:
+        expected = 0 if layer["name"] in depthwise else 0.75
+        assert layer["zeros"] / layer["weights"] == pytest.approx(expected, abs=0.01)
+    assert found["share"] == found["zeros"] / found["weights"] and found["skipped_by"] == []
+    plain = RDINet(build_network(net.config.model))
+    assert network_costs(net.network).exits == network_costs(plain.network).exits  # zeros save nothing
+
+
+def test_two_of_four_inputs_go(tiny_config, large_digits):
+    net = pruned(pruning_config(tiny_config, "2:4"), large_digits, 1)
+    for name, kernel in kernels(net).items():
+        inputs = kernel.shape[-2]
+        groups = np.moveaxis(kernel, -2, -1)[..., : inputs - inputs % 4]
+        zeros = np.count_nonzero(groups.reshape(*groups.shape[:-1], -1, 4) == 0, axis=-1)
+        assert (zeros == 2).all(), name
+
+
+def test_blocks_of_dense_layers_go(tiny_config, large_digits):
+    net = pruned(pruning_config(tiny_config, "block"), large_digits, 3)
+    for name, kernel in kernels(net).items():
+        if kernel.ndim == 4:
+            assert (kernel != 0).all(), name
+        else:
+            whole = kernel[: len(kernel) - len(kernel) % 4].reshape(-1, 4, kernel.shape[1])
+            zeros = np.count_nonzero(whole == 0, axis=1)
+            assert set(np.unique(zeros)) == {0, 4}, name
+            assert np.mean(zeros == 4) == pytest.approx(0.5, abs=0.02), name
+
+
+def test_two_of_four_is_half(tiny_config):
+    config = pruning_config(tiny_config, "2:4", sparsity=0.6)
+    with pytest.raises(ConfigError, match="expected 0.5"):
+        PrunedRDINet(build_network(config.model), config)
+
+
+def channels(network):
+    return {
+        layer.name: layer.kernel.shape[-1]
+        for layer in network.layers
+        if type(layer) in (keras.layers.Conv2D, keras.layers.Dense)
+    }
+
+
+def test_channels_without_effect_can_go_unnoticed(tiny_net, digits):
+    """Where half of each block's inner channels have scale and shift 0, the network without them is the same."""
+    network = keras.models.clone_model(tiny_net.network)
+    network.set_weights(tiny_net.network.get_weights())
+    for layer in network.layers:
+        if layer.name.endswith("_bn1"):
+            silent = np.arange(layer.gamma.shape[0]) % 2 == 0
+            layer.gamma.assign(np.where(silent, 0, layer.gamma))
+            layer.beta.assign(np.where(silent, 0, layer.beta))
+    smaller = prune_channels(network, 0.5)
+    before, after = channels(network), channels(smaller)
+    inner = [name for name in before if name.startswith("block") and name.endswith("conv1")]
+    assert len(inner) == 3
+    for name in before:
+        if name in inner:
+            assert after[name] == before[name] // 2
+        elif name.startswith("block"):
+            assert after[name] == before[name], name
+    images = digits[0][1000:1050]
+    main = -1  # the branches' own channels are not silent, and lose half of them, too
+    np.testing.assert_allclose(smaller(images)[main], network(images)[main], atol=1e-4)
+
+
+def test_the_smallest_filters_go_through_flatten():
+    """By hand: filters with norms 1, 3, 2 over 2x1 positions; half of 3 rounds to 2, so filter 0 goes, and with it
+    inputs 0 and 3 of the dense layer; its units reach the exit and stay."""
+    image = keras.Input((2, 1, 1), name="image")
+    x = keras.layers.Conv2D(3, 1, name="conv")(image)
+    x = keras.layers.Flatten(name="flatten")(keras.layers.ReLU(name="relu")(x))
+    x = keras.layers.Activation("linear", name="main")(keras.layers.Dense(2, name="dense")(x))
+    network = keras.Model(image, x)
+    network.get_layer("conv").set_weights([np.array([1.0, -3, 2]).reshape(1, 1, 1, 3), np.array([0.1, 0.2, 0.3])])
+    network.get_layer("dense").set_weights([np.arange(12.0).reshape(6, 2), np.array([1.0, 2.0])])
+    smaller = prune_channels(network, 0.4)
+    kernel, bias = smaller.get_layer("conv").get_weights()
+    np.testing.assert_allclose(kernel.ravel(), [-3, 2])
+    np.testing.assert_allclose(bias, [0.2, 0.3])
+    kernel, bias = smaller.get_layer("dense").get_weights()
+    np.testing.assert_allclose(kernel, [[2, 3], [4, 5], [8, 9], [10, 11]])
+    np.testing.assert_allclose(bias, [1, 2])
+    # the convolution: 2 positions x 2 filters; the dense layer: 4 x 2
+    assert network_costs(smaller).backbone.executed_macs == 2 * 2 + 4 * 2
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings"),
+    [
+        ("mnist-smallcnn", ()),
+        ("mnist-smallcnn", ("model.exits=[]",)),
+        ("cifar10-resnet38", ("model.depth=8",)),
+        ("cifar10-resnet38", ("model.depth=8", "model.exits=[]", "model.branch=light")),
+        ("digits-smallcnn", ()),
+    ],
+)
+def test_backbones_become_smaller(preset, settings):
+    config = Config.load(preset).with_settings(settings)
+    network = build_network(config.model)
+    smaller = prune_channels(network, 0.5)
+    before, after = network_costs(network), network_costs(smaller)
+    assert smaller.output_names == network.output_names
+    for old, new in zip((*before.exits, before.backbone), (*after.exits, after.backbone), strict=True):
+        assert new.executed_macs < 0.6 * old.executed_macs, new.name
+    # half the inputs and half the outputs of the convolutions between: about a quarter is left
+    if config.model.backbone == "smallcnn":
+        assert after.backbone.executed_macs < 0.3 * before.backbone.executed_macs
+
+
+def test_mobilenet_loses_the_channels_inside_its_blocks():
+    config = Config.load("cifar10-mobilenetv2").with_settings(["model.width_multiplier=0.25"])
+    network = build_network(config.model)
+    before, after = channels(network), channels(prune_channels(network, 0.5))
+    assert all(after[name] == round(before[name] / 2) for name in before if name.endswith("_expand"))
+    assert all(after[name] == before[name] for name in before if name.endswith("_project"))
+
+
+def test_a_network_that_can_spare_nothing():
+    image = keras.Input((4, 4, 1))
+    logits = keras.layers.Dense(3, name="logits")(keras.layers.Flatten()(image))
+    network = keras.Model(image, keras.layers.Activation("linear", name="main")(logits))
+    with pytest.raises(ConfigError, match="no layer can lose channels"):
+        prune_channels(network, 0.5)
+
+
+def test_channels_of_a_foreign_network():
+    """Concatenation is not followed: what reaches it keeps its channels."""
+    image = keras.Input((8, 8, 1))
+    one = keras.layers.Conv2D(4, 3, name="kept1")(image)
+    other = keras.layers.Conv2D(4, 3, name="kept2")(keras.layers.Conv2D(8, 1, name="inner")(image))
+    x = keras.layers.Concatenate(name="both")([one, other])
+    x = keras.layers.Dense(2, name="logits")(keras.layers.GlobalAveragePooling2D()(x))
+    net = attach_exits(keras.Model(image, x), ["both"])
+    found = channels(prune_channels(net.network, 0.5))
+    assert (found["inner"], found["kept1"], found["kept2"], found["logits"]) == (4, 4, 4, 2)
+
+
+def test_labels():
+    names = {
+        "qat": CompressionConfig(method="quantize_aware"),
+        "pruned62.5": CompressionConfig(method="prune", sparsity=0.625),
+        "pruned50-2of4": CompressionConfig(method="prune", sparsity=0.5, pattern="2:4"),
+        "channels50": CompressionConfig(method="prune_channels", sparsity=0.5),
+    }
+    assert {name: label(compression) for name, compression in names.items()} == {name: name for name in names}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["--prune", "--prune-channels"])
+def test_compressed_runs(trained_run, tmp_path, option):
+    folder = tmp_path / "run"
+    arguments = ("compress", trained_run, option, "0.5", "--iterations", 4, "--run-dir", folder, "--quiet", "--json")
+    result = rdi_tf(*arguments)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["costs"]["executed_macs"][-1] <= report["costs_before"]["executed_macs"][-1]
+    assert (report["costs"] != report["costs_before"]) == (option == "--prune-channels")
+    assert (report["sparsity"]["share"] > 0.4) == (option == "--prune")
+    assert json.loads((folder / "compression.json").read_text(encoding="utf-8"))["costs"] == report["costs"]
+    net = load(folder / "model.keras")
+    assert type(net) is RDINet and net.thresholds is not None
+    evaluated = rdi_tf("evaluate", folder, "--attacks", "main", "--limit", "50", "--quiet", "--no-checks", "--json")
+    assert evaluated.exit_code == 0, evaluated.output
+    assert json.loads(evaluated.stdout)["costs"]["executed_macs"] == report["costs"]["executed_macs"]
+    again = rdi_tf(*arguments)  # finished: nothing to do
+    assert again.exit_code == 0 and json.loads(again.stdout)["costs"] == report["costs"]
+    other = rdi_tf("compress", trained_run, option, "0.6", "--iterations", 4, "--run-dir", folder)
+    assert other.exit_code == 2 and "another configuration" in other.stderr
+
+
+def test_wrong_options(tmp_path):
+    for arguments, expected in {
+        (): "got 0 of them",
+        ("--prune", "0.5", "--quantize-aware"): "got 2 of them",
+        ("--quantize-aware", "--pattern", "2:4"): "--pattern",
+        ("--prune", "much"): "not a valid float",
+    }.items():
+        result = rdi_tf("compress", tmp_path, *arguments)
+        assert result.exit_code == 2 and expected in result.stderr, result.output

@@ -61,7 +61,7 @@ class RunKeeper(keras.callbacks.Callback):
     @property
     def iteration(self):
         """Finished iterations."""
-        return int(self._net.optimizer.iterations)
+        return int(self._net.optimizer.iterations.numpy())
 
     def restore(self):
         """Go back to the newest checkpoint, if there is one, and make up a validation that was due there.

@@ -7,7 +7,7 @@ from rdi_tf.alignment import misalignment
 from rdi_tf.attacks import craft, cross_entropy, defence_form, loss_function
 from rdi_tf.attacks.balls import ball_around
 from rdi_tf.config import DefenceConfig
-from rdi_tf.distribution import replica_seed, replicas_in_sync
+from rdi_tf.distribution import for_fit, replica_seed, replicas_in_sync
 from rdi_tf.errors import ConfigError
 from rdi_tf.precision import FLOAT16_SCALE, computes_in_float16, unscaled
 from rdi_tf.seeds import seed_scope
@@ -120,7 +120,7 @@ class AdversarialModel(keras.Model):
             scaled = FLOAT16_SCALE * loss if self._in_float16 else loss
         gradients = tape.gradient(scaled, self.trainable_variables)
         self._update_weights(unscaled(gradients) if self._in_float16 else gradients)
-        return self._measured.update(loss, labels, logits)
+        return for_fit(self._measured.update(loss, labels, logits))
 
     def misalignment(self, images, labels, iteration):
         """How far the training loss is from linear within the ball that the defence attacks; see `alignment.py`.

@@ -215,6 +215,21 @@ def replicas_in_sync():
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def for_fit(results):
+    """What a train_step returns, so that `fit` reports it as it is.
+
+    Args:
+      results: dictionary name -> scalar tensor, the same in every replica, as metrics are.
+
+    Returns:
+      The same; under MultiWorkerMirroredStrategy a share of it, since `fit` adds up what the replicas return there.
+    """
+    strategy = tf.distribute.get_strategy()
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return results
+    return {name: value / strategy.num_replicas_in_sync for name, value in results.items()}
+
+
 def _check_tf_config(text):
     """Refuse what MultiWorkerMirroredStrategy would silently take for a single machine, or fail on unclearly."""
     example = '{"cluster": {"worker": ["host1:12345", "host2:12345"]}, "task": {"type": "worker", "index": 0}}'

@@ -1,0 +1,57 @@
+"""Multiply-adds of an iteration: RDI-SmallCNN with the paper's branches, as visible arithmetic."""
+
+import dataclasses
+
+import pytest
+
+from rdi_tf.config import Config
+from rdi_tf.errors import ConfigError
+from rdi_tf.network import build
+from rdi_tf.training_costs import iteration_costs
+
+WHOLE = 11_135_152  # all exits
+CONV1 = 26 * 26 * 9 * 32
+BRANCH_1 = 1_015_440 - CONV1
+# What each exit's attack runs: branch 1 with the first convolution, branch 2 without branch 1, the plain backbone.
+SINGLE = (1_015_440, 8_529_056 - BRANCH_1, 9_952_400)
+
+
+@pytest.fixture(scope="module")
+def net():
+    return build(Config.load("mnist-smallcnn"))
+
+
+@pytest.fixture
+def defence():
+    return Config.load("mnist-smallcnn").defence
+
+
+def changed(defence, name, **attack):
+    return dataclasses.replace(defence, name=name, attack=dataclasses.replace(defence.attack, **attack))
+
+
+def test_max_average_runs_every_exits_attack(net, defence):
+    found = iteration_costs(net, defence)
+    assert defence.attack.steps == 40
+    assert found.attack == 40 * 2 * sum(SINGLE) + 3 * WHOLE
+    assert found.update == 2 * 3 * WHOLE
+    assert (found.alignment, found.total) == (0, found.attack + found.update)
+
+
+def test_other_defences(net, defence):
+    assert iteration_costs(net, changed(defence, "standard")).total == 3 * WHOLE
+    assert iteration_costs(net, changed(defence, "main_branch", steps=5)).attack == 5 * 2 * SINGLE[2]
+    assert iteration_costs(net, changed(defence, "average", steps=5, restarts=2)).attack == 10 * 2 * WHOLE
+
+
+@pytest.mark.parametrize("algorithm", ["fgsm", "n_fgsm"])
+def test_one_step_attacks_take_one_step(net, defence, algorithm):
+    one_step = changed(defence, "average", algorithm=algorithm)
+    assert iteration_costs(net, one_step).attack == 2 * WHOLE
+    aligned = dataclasses.replace(one_step, alignment=0.2)
+    assert iteration_costs(net, aligned).alignment == 2 * 6 * WHOLE
+
+
+def test_what_is_not_counted_is_refused(net, defence):
+    with pytest.raises(ConfigError, match="defence.attack.algorithm: the steps of 'square' are not counted"):
+        iteration_costs(net, changed(defence, "average", algorithm="square"))

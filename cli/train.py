@@ -16,10 +16,17 @@ from rdi_tf.cli.library import library
     type=click.Path(path_type=Path),
     help="Folder of the run.  [default: runs/NAME of the configuration, or CONFIG if that is a run folder]",
 )
+@click.option(
+    "--strategy",
+    type=click.Choice(["single", "mirrored", "multi-worker"]),
+    default="single",
+    show_default=True,
+    help="Train on one device, on all of this machine, or on all machines that TF_CONFIG names.",
+)
 @common.settings_option
 @common.data_dir_option
 @common.quiet_option
-def command(config, run_dir, settings, data_dir, quiet):
+def command(config, run_dir, strategy, settings, data_dir, quiet):
     """Train CONFIG: a preset, a TOML file, or the folder of a run that was stopped.
 
     A folder that holds a run of the same configuration is resumed from its last checkpoint. The weights that did best
@@ -27,7 +34,8 @@ def command(config, run_dir, settings, data_dir, quiet):
     """
     chosen = common.read_config(config, settings)
     folder = run_dir or common.run_folder_of(config) or Path("runs") / chosen.name
-    run = library("rdi_tf.training").train(chosen, folder, data_dir=data_dir, progress=not quiet)
+    train = library("rdi_tf.training").train
+    run = train(chosen, folder, data_dir=data_dir, progress=not quiet, strategy=strategy)
     best = best_validation(run.history_file)
     text = (
         f"{run.model_file}: best at iteration {best['iteration']} of {chosen.training.iterations}, on validation "

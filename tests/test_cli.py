@@ -209,7 +209,7 @@ def test_train_names_the_run_after_the_configuration(tmp_path, monkeypatch):
     class Stop(Exception):
         pass
 
-    def train(config, run_dir, data_dir, progress):
+    def train(config, run_dir, data_dir, progress, strategy):
         raise Stop(run_dir)
 
     monkeypatch.chdir(tmp_path)

@@ -23,6 +23,7 @@ from rdi_tf.errors import ConfigError
     help="Where --prune's zeros lie: anywhere, two of each four inputs, or blocks (dense layers only).",
 )
 @click.option("--prune-channels", type=float, metavar="SHARE", help="Take out this share of each layer's channels.")
+@click.option("--cluster", type=int, metavar="N", help="Let each layer's weights have only N different values.")
 @click.option("--iterations", type=click.IntRange(1), help="Of fine-tuning.  [default: a tenth of RUN's]")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Folder of the new run.  [default: RUN-qat and such]")
 @common.settings_option
@@ -49,16 +50,20 @@ def command(run, iterations, run_dir, settings, data_dir, quiet, **methods):
     return common.Report(data, _text(made, best, found))
 
 
-def _compression(quantize_aware, prune, pattern, prune_channels):
-    chosen = {"quantize_aware": quantize_aware or None, "prune": prune, "prune_channels": prune_channels}
-    chosen = {method: value for method, value in chosen.items() if value is not None}
+def _compression(quantize_aware, prune, pattern, prune_channels, cluster):
+    chosen = {
+        "quantize_aware": {} if quantize_aware else None,
+        "prune": {"sparsity": prune} if prune is not None else None,
+        "prune_channels": {"sparsity": prune_channels} if prune_channels is not None else None,
+        "cluster": {"clusters": cluster} if cluster is not None else None,
+    }
+    chosen = {method: fields for method, fields in chosen.items() if fields is not None}
     if len(chosen) != 1:
-        options = "--quantize-aware, --prune or --prune-channels"
+        options = "--quantize-aware, --prune, --prune-channels and --cluster"
         raise ConfigError(f"compress: expected one of {options}, got {len(chosen)} of them")
     if pattern != "unstructured" and prune is None:
         raise ConfigError("--pattern: expected --prune with it")
-    ((method, value),) = chosen.items()
-    fields = {} if method == "quantize_aware" else {"sparsity": value}
+    ((method, fields),) = chosen.items()
     return CompressionConfig(method=method, pattern=pattern, **fields)
 
 

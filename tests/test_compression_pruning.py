@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from rdi_tf._keras import keras
 from rdi_tf.cli import main as cli
 from rdi_tf.compression.channels import prune_channels
+from rdi_tf.compression.clustering import ClusteredRDINet
 from rdi_tf.compression.pruning import PrunedRDINet
 from rdi_tf.compression.runs import label
 from rdi_tf.compression.settings import CompressionConfig
@@ -108,6 +109,40 @@ def test_blocks_of_dense_layers_go(tiny_config, large_digits):
             zeros = np.count_nonzero(whole == 0, axis=1)
             assert set(np.unique(zeros)) == {0, 4}, name
             assert np.mean(zeros == 4) == pytest.approx(0.5, abs=0.02), name
+
+
+def test_weights_share_values(tiny_config, large_digits, tmp_path):
+    """Also after training, in which the values move; which weights share one does not change."""
+    config = tiny_config.with_settings(["compression.method=cluster", "compression.clusters=8"])
+    keras.utils.set_random_seed(0)
+    net = ClusteredRDINet(build_network(config.model), config)
+    before = kernels(net)
+    net.compile(keras.optimizers.SGD(0.05, momentum=0.9))
+    net.fit(large_digits[0][:96], large_digits[1][:96], batch_size=32, verbose=0)
+    for name, kernel in kernels(net).items():
+        old, first, members = np.unique(before[name], return_index=True, return_inverse=True)
+        assert len(old) == 8 and np.abs(kernel - before[name]).max() > 1e-5, name
+        np.testing.assert_array_equal(kernel.ravel(), kernel.ravel()[first][members.ravel()])
+    values = {layer["name"]: layer["values"] for layer in count_zeros(net.network)["layers"]}
+    assert all(values[name] == 8 for name in before)
+    net.save(tmp_path / "model.keras")
+    assert type(load(tmp_path / "model.keras")) is RDINet
+
+
+def test_a_shared_value_takes_the_mean_gradient():
+    """By hand: the weights 0.4 and 0.6 of class 0 become 0.5, those of class 1 -0.5. For the image (1, 0) the logits
+    are 0.5 and -0.5, so p = 1 / (1 + exp(-1)); of class 0 the gradients are p - 1 and 0, their mean half of it."""
+    image = keras.Input((1, 1, 2), name="image")
+    x = keras.layers.Dense(2, use_bias=False, name="dense")(keras.layers.Flatten()(image))
+    network = keras.Model(image, keras.layers.Activation("linear", dtype="float32", name="main")(x))
+    dense = network.get_layer("dense")
+    dense.set_weights([np.array([[0.4, -0.4], [0.6, -0.6]])])
+    net = ClusteredRDINet(network, Config().with_settings(["compression.method=cluster", "compression.clusters=2"]))
+    np.testing.assert_allclose(dense.kernel, [[0.5, -0.5], [0.5, -0.5]], atol=1e-6)
+    net.compile(keras.optimizers.SGD(1.0))
+    net.fit(np.array([1.0, 0.0], "float32").reshape(1, 1, 1, 2), np.array([0], "int32"), verbose=0)
+    value = 0.5 + (1 - 1 / (1 + np.exp(-1))) / 2
+    np.testing.assert_allclose(dense.kernel, [[value, -value], [value, -value]], atol=1e-6)
 
 
 def test_two_of_four_is_half(tiny_config):
@@ -224,6 +259,7 @@ def test_labels():
         "qat": CompressionConfig(method="quantize_aware"),
         "pruned62.5": CompressionConfig(method="prune", sparsity=0.625),
         "pruned50-2of4": CompressionConfig(method="prune", sparsity=0.5, pattern="2:4"),
+        "clusters16": CompressionConfig(method="cluster", clusters=16),
         "channels50": CompressionConfig(method="prune_channels", sparsity=0.5),
     }
     assert {name: label(compression) for name, compression in names.items()} == {name: name for name in names}

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from rdi_tf.calibration import exit_costs, load_run
 from rdi_tf.compression.channels import prune_channels
+from rdi_tf.compression.clustering import ClusteredRDINet
 from rdi_tf.compression.pruning import PrunedRDINet
 from rdi_tf.compression.quantization import QuantizedRDINet, is_quantized, start_ranges
 from rdi_tf.compression.sparsity import count_zeros
@@ -141,6 +142,8 @@ def _compressed(source, config, data_dir):
     compression = config.compression
     if compression.method == "prune":
         return PrunedRDINet(source.network, config)
+    if compression.method == "cluster":
+        return ClusteredRDINet(source.network, config)
     if compression.method == "prune_channels":
         return RDINet(prune_channels(source.network, compression.sparsity), config)
     return _quantized(source, config, data_dir)

@@ -7,6 +7,9 @@ import click
 from rdi_tf.cli import common
 from rdi_tf.cli.library import library
 from rdi_tf.errors import ConfigError
+from rdi_tf.reported import reported_beside
+from rdi_tf.runs import RunFolder
+from rdi_tf.tables import to_text
 
 ATTACKS = """paper (every exit, average, max_average), all (random too), quick, strong, slowdown, none, or attacks
 separated by commas, as main,rerouted,apgd-ce/average."""
@@ -56,7 +59,8 @@ def command(run, attacks, settings, epsilons, policy, policies, checks, reuse, s
     else:
         evaluate = library("rdi_tf.evaluation").evaluate
         result = evaluate(run, attacks, checks=checks, reuse=reuse, policy=policy, **recorded)
-        report = common.Report(json.loads(result.to_json()), library("rdi_tf.tables").to_text(result).rstrip())
+        _, reported = reported_beside(result, RunFolder.open(run).config)
+        report = common.Report(json.loads(result.to_json()), to_text(result, reported).rstrip())
     if save_images is None:
         return report
     path = library("rdi_tf.sample_images").save_images(run, save_images, policy=policy, **options)

@@ -9,6 +9,7 @@ import numpy as np
 from rdi_tf.kept import kept_logits
 from rdi_tf.policies import get_policy
 from rdi_tf.provenance import provenance
+from rdi_tf.reported import reported_beside
 from rdi_tf.results import summarise
 from rdi_tf.runs import atomic_path, write_atomic
 from rdi_tf.suites import SUITES, plan_attacks
@@ -122,7 +123,8 @@ def _unusual(bench):
 def _write(bench, name, result, attacked):
     folder = bench.run.evaluation
     result.save(folder / f"{name}.json")
-    write_atomic(folder / f"{name}.csv", to_csv(result))
-    write_atomic(folder / f"{name}.md", to_markdown(result))
+    _, reported = reported_beside(result, bench.config)
+    write_atomic(folder / f"{name}.csv", to_csv(result, reported))
+    write_atomic(folder / f"{name}.md", to_markdown(result, reported))
     with atomic_path(folder / f"{name}.npz") as temporary:
         np.savez_compressed(temporary, labels=bench.labels, clean=bench.clean, **attacked.logits)

@@ -16,7 +16,7 @@ from rdi_tf.latency_tables import notes as latency_notes
 from rdi_tf.latency_tables import tables as latency_tables
 from rdi_tf.pages import Heading, Notes, Paragraph, Picture, TableBlock, to_html, to_markdown
 from rdi_tf.policies import POLICIES, decide, get_policy
-from rdi_tf.reported import reported_rows
+from rdi_tf.reported import reported_beside
 from rdi_tf.run_results import kept_evaluations
 from rdi_tf.runs import RunFolder, write_atomic
 from rdi_tf.samples import load_samples
@@ -122,10 +122,7 @@ def _head_blocks(config, result):
 
 def _table_blocks(config, kept):
     result = kept.result
-    source, reported = reported_rows(config, result.attack)
-    # A suite's rows share names with the paper's only where the evaluation is the paper's.
-    if result.suite not in ("", "paper", "all") or result.policy != "entropy":
-        source, reported = "", {}
+    source, reported = reported_beside(result, config)
     header, *rows = tables.cells(result, reported)
     notes = list(tables.notes(result))
     if reported:

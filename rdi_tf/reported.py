@@ -5,6 +5,9 @@ import tomllib
 from dataclasses import dataclass
 from importlib import resources
 
+# Suites whose rows are the paper's; "" is a list of attacks.
+PAPER_SUITES = ("", "paper", "all")
+
 
 @dataclass(frozen=True)
 class ReportedPoint:
@@ -51,6 +54,22 @@ def reported_rows(config, attack):
             column = table["columns"].index(config.defence.name)
             return entry["name"], {row: figures[column] for row, figures in entry["rows"].items()}
     return "", {}
+
+
+def reported_beside(result, config):
+    """The paper's figures that may stand beside an evaluation.
+
+    Args:
+      result: a `rdi_tf.results.EvaluationResult`.
+      config: the `Config` of its run.
+
+    Returns:
+      (name, rows) as `reported_rows`'; ("", {}) too for another exit rule than the paper's, and for suites whose rows
+      share names with the paper's without meaning the same.
+    """
+    if result.suite not in PAPER_SUITES or result.policy != "entropy":
+        return "", {}
+    return reported_rows(config, result.attack)
 
 
 def reported_points(dataset):

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from rdi_tf.curves import RATIOS, budget_curve
 from rdi_tf.errors import CheckpointError, ConfigError, DataError
 from rdi_tf.pages import Heading, Notes, Paragraph, Picture, TableBlock, to_html, to_markdown
 from rdi_tf.policies import get_policy
-from rdi_tf.reported import reported_points, reported_rows
+from rdi_tf.reported import reported_beside, reported_points, reported_rows
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -45,6 +46,21 @@ def test_reported_rows_of_the_same_experiment_only():
     assert reported_rows(cifar, fgsm)[1]["ATA (Worst-Case)"] == 51.05
     assert reported_rows(cifar, attack(epsilon=8 / 255, steps=20))[0] == "Table 3"
     assert reported_rows(cifar.with_settings(["model.depth=20"]), fgsm) == ("", {})
+
+
+@pytest.mark.parametrize(
+    ("suite", "policy", "table"),
+    [
+        ("all", "entropy", "Table 2"),
+        ("", "entropy", "Table 2"),
+        ("strong", "entropy", ""),
+        ("all", "running_average", ""),
+    ],
+)
+def test_reported_figures_stand_only_beside_rows_that_mean_the_same(suite, policy, table):
+    result = types.SimpleNamespace(suite=suite, policy=policy, attack=attack())
+    name, rows = reported_beside(result, Config.load("mnist-smallcnn"))
+    assert (name, bool(rows)) == (table, bool(table))
 
 
 def test_reported_figures_are_those_of_the_paper(shared):

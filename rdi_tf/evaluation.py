@@ -108,7 +108,9 @@ def evaluation_name(bench, suite, attacked=True):
     Returns:
       str: the algorithm and its steps, after the suite unless that is the paper's; then what else is not as usual.
     """
-    searched = f"{bench.attack.algorithm}-{bench.attack.steps}" if attacked else "clean"
+    searched = "clean"
+    if attacked:  # FGSM has one step, whatever its configuration says
+        searched = "fgsm" if bench.attack.algorithm == "fgsm" else f"{bench.attack.algorithm}-{bench.attack.steps}"
     first = [] if bench.whole else [f"first-{len(bench.labels)}"]
     suites = [] if suite in PLAIN else [suite]
     return "-".join([*suites, searched, *_unusual(bench), *first])

@@ -2,6 +2,8 @@
 
 from rdi_tf.cli import common
 from rdi_tf.cli.library import library
+from rdi_tf.errors import ConfigError
+from rdi_tf.runs import RunFolder
 
 
 @common.command("costs", example="rdi-tf costs mnist-smallcnn --set model.branch=paper")
@@ -14,6 +16,15 @@ def command(config, settings):
     paper's own accounting. Neither needs a trained network or data.
     """
     chosen = common.read_config(config, settings)
-    models, costs = library("rdi_tf.models"), library("rdi_tf.costs")
-    counted = costs.network_costs(models.build_network(chosen.model))
+    network, costs = _network(chosen, common.run_folder_of(config), settings), library("rdi_tf.costs")
+    counted = costs.network_costs(network)
     return common.Report({"config": chosen.to_dict(), **counted.to_dict()}, costs.costs_table(counted))
+
+
+def _network(config, run, settings):
+    """The network that a configuration describes; of a compressed run the one that it holds."""
+    if config.compression.method == "none":
+        return library("rdi_tf.models").build_network(config.model)
+    if run is None or settings:
+        raise ConfigError("costs: of a compressed network they are counted from its run; expected RUN, without --set")
+    return library("rdi_tf.calibration").load_run(RunFolder.open(run)).network

@@ -19,6 +19,7 @@ from rdi_tf.costs import network_costs
 from rdi_tf.errors import ConfigError
 from rdi_tf.models import build_network
 from rdi_tf.network import RDINet, attach_exits, load
+from rdi_tf.training import train
 
 
 def rdi_tf(*arguments):
@@ -282,10 +283,27 @@ def test_compressed_runs(trained_run, tmp_path, option):
     evaluated = rdi_tf("evaluate", folder, "--attacks", "main", "--limit", "50", "--quiet", "--no-checks", "--json")
     assert evaluated.exit_code == 0, evaluated.output
     assert json.loads(evaluated.stdout)["costs"]["executed_macs"] == report["costs"]["executed_macs"]
+    costs = rdi_tf("costs", folder, "--json")
+    assert costs.exit_code == 0, costs.output
+    found = [exit_["executed_macs"] for exit_ in json.loads(costs.stdout)["exits"]]
+    assert found == report["costs"]["executed_macs"]
+    assert rdi_tf("costs", folder, "--set", "model.branch=light").exit_code == 2
     again = rdi_tf(*arguments)  # finished: nothing to do
     assert again.exit_code == 0 and json.loads(again.stdout)["costs"] == report["costs"]
     other = rdi_tf("compress", trained_run, option, "0.6", "--iterations", 4, "--run-dir", folder)
     assert other.exit_code == 2 and "another configuration" in other.stderr
+
+
+@pytest.mark.slow
+def test_a_single_exit_network_is_compressed(tiny_config, tmp_path):
+    config = tiny_config.with_settings(["model.exits=[]", "defence.name=main_branch", "training.iterations=4"])
+    train(config.with_settings(["training.validate_every=4"]), tmp_path / "single", progress=False)
+    for options, name in ((("--prune-channels", 0.5), "single-channels50"), (("--quantize-aware",), "single-qat")):
+        result = rdi_tf("compress", tmp_path / "single", *options, "--iterations", 2, "--quiet")
+        assert result.exit_code == 0, result.output
+        exported = rdi_tf("export", tmp_path / name, "--dtype", "int8")
+        assert exported.exit_code == 0, exported.output
+        assert rdi_tf("verify", tmp_path / name / "export" / "int8").exit_code == 0
 
 
 def test_wrong_options(tmp_path):

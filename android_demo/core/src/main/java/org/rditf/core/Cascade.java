@@ -71,10 +71,7 @@ public final class Cascade implements Closeable {
         double[] scores = new double[exits];
         long[] nanos = new long[exits];
         for (int exit = 0; ; exit++) {
-            long begun = System.nanoTime();
-            run(exit, image);
-            nanos[exit] = System.nanoTime() - begun;
-            durations.get(exit).add(nanos[exit]);
+            nanos[exit] = timedRun(exit, image);
             logits[exit] = stages.get(exit).numbers("logits");
             ExitPolicy.Verdict verdict = manifest.policy.judge(Arrays.copyOf(logits, exit + 1));
             scores[exit] = verdict.score;
@@ -94,16 +91,29 @@ public final class Cascade implements Closeable {
         checkImage(image, manifest);
         float[][] logits = new float[stages.size()][];
         for (int exit = 0; exit < logits.length; exit++) {
-            run(exit, image);
+            timedRun(exit, image);
             logits[exit] = stages.get(exit).numbers("logits");
         }
         return logits;
+    }
+
+    private long timedRun(int index, float[] image) throws BundleException {
+        long begun = System.nanoTime();
+        run(index, image);
+        long nanos = System.nanoTime() - begun;
+        durations.get(index).add(nanos);
+        return nanos;
     }
 
     /** Runs stage {@code index} on the image, or on what the stage before it gave. */
     Steps run(int index, float[] image) throws BundleException {
         LoadedPiece stage = stages.get(index);
         return index == 0 ? stage.runOnImage(image) : stage.runAfter(stages.get(index - 1));
+    }
+
+    /** Median nanoseconds of a stage's latest runs; 0 if it has not run yet. */
+    public long typicalNanos(int index) {
+        return (long) durations.get(index).median();
     }
 
     /** Nanoseconds that loading a stage took. */

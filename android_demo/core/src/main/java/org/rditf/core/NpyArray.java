@@ -80,9 +80,14 @@ public final class NpyArray {
 
     /** All values; bytes (u1) as 0 to 255. */
     public float[] floats() {
-        float[] values = new float[size()];
-        for (int index = 0; index < values.length; index++) {
-            values[index] = (float) number(index);
+        return floats(0, size());
+    }
+
+    /** Some values. */
+    public float[] floats(int start, int count) {
+        float[] values = new float[count];
+        for (int index = 0; index < count; index++) {
+            values[index] = (float) number(start + index);
         }
         return values;
     }

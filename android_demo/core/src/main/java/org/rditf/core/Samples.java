@@ -48,14 +48,20 @@ public final class Samples {
         return labels[picture];
     }
 
+    /** One picture in one version. */
+    public float[] image(String version, int picture) throws IOException {
+        float[] image = npz.get(version).floats(picture * shape.elements(), shape.elements());
+        for (int index = 0; index < image.length; index++) {
+            image[index] /= shape.divideBy;
+        }
+        return image;
+    }
+
     /** All pictures in one version. */
     public LabelledImages images(String version) throws IOException {
-        float[] all = npz.get(version).floats();
-        float[][] images = new float[count][shape.elements()];
+        float[][] images = new float[count][];
         for (int picture = 0; picture < count; picture++) {
-            for (int index = 0; index < images[picture].length; index++) {
-                images[picture][index] = all[picture * images[picture].length + index] / shape.divideBy;
-            }
+            images[picture] = image(version, picture);
         }
         return new LabelledImages("the app's samples, " + version, images, labels.clone());
     }

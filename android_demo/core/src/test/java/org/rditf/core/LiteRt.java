@@ -42,8 +42,12 @@ public final class LiteRt implements StageLoader {
 
     @Override
     public StageRunner load(Bundle bundle, Piece piece) throws BundleException {
-        File file = new File(((FolderSource) bundle.source).folder, piece.file.name);
-        return new Runner(file, piece);
+        return load(((FolderSource) bundle.source).folder, piece);
+    }
+
+    /** A file in a folder. */
+    public StageRunner load(File folder, Piece piece) throws BundleException {
+        return new Runner(new File(folder, piece.file.name), piece);
     }
 
     @Override

@@ -1,0 +1,281 @@
+package org.rditf.demo;
+
+import static org.junit.Assert.assertArrayEquals;
+import static org.junit.Assert.assertEquals;
+import static org.junit.Assert.assertNotEquals;
+import static org.junit.Assert.assertNotNull;
+import static org.junit.Assert.assertTrue;
+import static org.robolectric.Shadows.shadowOf;
+
+import android.app.Activity;
+import android.content.Intent;
+import android.content.res.Configuration;
+import android.graphics.Bitmap;
+import android.graphics.Canvas;
+import android.graphics.Color;
+import android.graphics.Paint;
+import android.net.Uri;
+import android.os.Bundle;
+import android.view.View;
+import android.widget.CheckBox;
+import android.widget.SeekBar;
+import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
+import org.junit.Before;
+import org.junit.Test;
+import org.junit.runner.RunWith;
+import org.rditf.core.Npz;
+import org.rditf.core.TestFiles;
+import org.robolectric.Robolectric;
+import org.robolectric.RobolectricTestRunner;
+import org.robolectric.RuntimeEnvironment;
+import org.robolectric.android.controller.ActivityController;
+import org.robolectric.annotation.Config;
+import org.robolectric.annotation.GraphicsMode;
+
+/** The main screen, run on the JVM with real inference. */
+@RunWith(RobolectricTestRunner.class)
+@Config(sdk = 33, application = TestApp.class, qualifiers = "w400dp-h1120dp-hdpi")
+@GraphicsMode(GraphicsMode.Mode.NATIVE)
+public class MainActivityTest {
+    private static final int SAMPLES = 200;
+
+    private ActivityController<MainActivity> controller;
+    private Screen screen;
+    private int[] exits;
+    private int[] predictions;
+
+    @Before
+    public void start() throws Exception {
+        Npz python = TestFiles.reference("int8");
+        exits = python.get("exits").ints();
+        predictions = python.get("predictions").ints();
+        controller = Robolectric.buildActivity(MainActivity.class).setup();
+        screen = new Screen(controller.get());
+    }
+
+    private void assertAsPython(int row) {
+        assertEquals("Class " + predictions[row], screen.text(R.id.prediction));
+        assertTrue(screen.text(R.id.exit_taken), screen.text(R.id.exit_taken).endsWith("exit " + (exits[row] + 1)
+                + " of 3"));
+        StageBarsView.State[] expected = new StageBarsView.State[3];
+        for (int exit = 0; exit < 3; exit++) {
+            expected[exit] = exit < exits[row] ? StageBarsView.State.RAN
+                    : exit == exits[row] ? StageBarsView.State.LEFT : StageBarsView.State.SAVED;
+        }
+        assertArrayEquals(expected, screen.stages());
+    }
+
+    @Test
+    public void showsWhatPythonSaysOfTheSamples() throws Exception {
+        assertAsPython(0);
+        screen.draw("main");
+        screen.click(R.id.next);
+        assertAsPython(1);
+        screen.click(R.id.previous);
+        screen.click(R.id.previous);
+        assertAsPython(SAMPLES - 1);
+        screen.choose(R.id.version, 1);
+        assertAsPython(2 * SAMPLES - 1);
+        screen.choose(R.id.version, 2);
+        assertAsPython(3 * SAMPLES - 1);
+        assertTrue(screen.text(R.id.title), screen.text(R.id.title).startsWith("Sample 200 of 200, true class "));
+    }
+
+    @Test
+    public void slidersMoveTheExit() {
+        SeekBar first = screen.threshold("branch_1");
+        SeekBar second = screen.threshold("branch_2");
+        screen.slide(first, 0);
+        screen.slide(second, 0);
+        assertEquals("Left at main, exit 3 of 3", screen.text(R.id.exit_taken));
+        screen.slide(second, second.getMax());
+        assertEquals("Left at branch_2, exit 2 of 3", screen.text(R.id.exit_taken));
+        screen.slide(first, first.getMax());
+        assertEquals("Left at branch_1, exit 1 of 3", screen.text(R.id.exit_taken));
+        assertTrue(screen.text(R.id.saves_text), screen.text(R.id.saves_text).contains("90.9 % saved"));
+        screen.click(R.id.reset);
+        assertAsPython(0);
+        assertNotEquals(first.getMax(), screen.threshold("branch_1").getProgress());
+    }
+
+    @Test
+    public void aDeadlineEndsTheCascade() {
+        screen.slide(screen.threshold("branch_1"), 0);
+        screen.slide(screen.threshold("branch_2"), 0);
+        screen.slide((SeekBar) screen.activity.findViewById(R.id.deadline), 0);
+        assertEquals("Deadline: answered at branch_1, exit 1 of 3", screen.text(R.id.exit_taken));
+        assertEquals("Deadline: 0.01 ms", screen.text(R.id.deadline_text));
+    }
+
+    @Test
+    public void networkThreadsAndDelegateAreChosen() throws Exception {
+        TestApp app = (TestApp) screen.activity.getApplication();
+        screen.choose(R.id.threads, 2);
+        screen.choose(R.id.delegate, 1);
+        assertEquals(4, app.threads);
+        assertEquals(Delegate.CPU, app.delegate);
+        screen.choose(R.id.bundle, 1);
+        Npz python = TestFiles.reference("float32");
+        exits = python.get("exits").ints();
+        predictions = python.get("predictions").ints();
+        assertAsPython(0);
+    }
+
+    @Test
+    public void rotationKeepsEverything() throws Exception {
+        screen.choose(R.id.version, 2);
+        screen.click(R.id.next);
+        screen.slide(screen.threshold("branch_1"), 700);
+        screen.slide((SeekBar) screen.activity.findViewById(R.id.deadline), 60);
+        screen.click(R.id.invert);
+        String exit = screen.text(R.id.exit_taken);
+        RuntimeEnvironment.setQualifiers("+land-w1120dp-h520dp");
+        controller.recreate();
+        screen = new Screen(controller.get());
+        assertNotNull(screen.activity.findViewById(R.id.scroll_result));
+        assertTrue(screen.text(R.id.title).startsWith("Sample 2 of 200"));
+        assertEquals(700, screen.threshold("branch_1").getProgress());
+        assertEquals(60, ((SeekBar) screen.activity.findViewById(R.id.deadline)).getProgress());
+        assertEquals(exit, screen.text(R.id.exit_taken));
+        assertEquals(false, ((CheckBox) screen.activity.findViewById(R.id.invert)).isChecked());
+        screen.draw("landscape");
+    }
+
+    @Test
+    public void darkMode() throws Exception {
+        RuntimeEnvironment.setQualifiers("+night");
+        controller.recreate();
+        screen = new Screen(controller.get());
+        screen.choose(R.id.version, 2);
+        int hard = 0;
+        while (exits[2 * SAMPLES + hard] < 2) {
+            screen.click(R.id.next);
+            hard++;
+        }
+        assertAsPython(2 * SAMPLES + hard);
+        Bitmap drawn = screen.draw("dark_slowdown");
+        assertTrue("dark", Color.luminance(drawn.getPixel(drawn.getWidth() - 3, drawn.getHeight() - 3)) < 0.1);
+    }
+
+    @Test
+    public void aLargePictureIsReadSmall() throws Exception {
+        assertEquals(1, Pictures.sampleSize(2000, 900));
+        assertEquals(8, Pictures.sampleSize(900, 12000));
+        Uri uri = Uri.parse("content://pictures/one");
+        final byte[] png = pictureOfAOne(4100, 4100);
+        shadowOf(screen.activity.getContentResolver()).registerInputStreamSupplier(uri,
+                new java.util.function.Supplier<java.io.InputStream>() {
+                    @Override
+                    public java.io.InputStream get() {
+                        return new ByteArrayInputStream(png);
+                    }
+                });
+        Bitmap read = Pictures.read(screen.activity.getContentResolver(), uri);
+        assertEquals(1025, read.getWidth());
+        screen.click(R.id.pick);
+        receive(MainActivity.PICK, new Intent().setData(uri));
+        assertEquals("Your picture", screen.text(R.id.title));
+        assertEquals("Class 1", screen.text(R.id.prediction));
+        controller.recreate();
+        screen = new Screen(controller.get());
+        assertEquals("Class 1", screen.text(R.id.prediction));
+    }
+
+    @Test
+    public void aFileThatIsNoPictureGivesAMessage() {
+        Uri uri = Uri.parse("content://pictures/none");
+        shadowOf(screen.activity.getContentResolver()).registerInputStream(uri,
+                new ByteArrayInputStream(new byte[] {1, 2, 3}));
+        screen.click(R.id.pick);
+        receive(MainActivity.PICK, new Intent().setData(uri));
+        assertEquals("This picture cannot be read.", screen.text(R.id.message));
+        assertEquals(View.VISIBLE, screen.activity.findViewById(R.id.message).getVisibility());
+        assertAsPython(0);
+    }
+
+    @Test
+    public void theCamerasPictureIsTaken() {
+        screen.click(R.id.camera);
+        Intent asked = shadowOf(screen.activity).peekNextStartedActivityForResult().intent;
+        assertEquals("android.media.action.IMAGE_CAPTURE", asked.getAction());
+        receive(MainActivity.CAMERA, new Intent().putExtra("data", drawOne(160, 160)));
+        assertEquals("Class 1", screen.text(R.id.prediction));
+    }
+
+    @Test
+    public void aBrokenBundleGivesAMessage() throws Exception {
+        ((TestApp) screen.activity.getApplication()).failure = "stage_1.tflite: no such thing";
+        screen.choose(R.id.bundle, 1);
+        assertEquals("This bundle cannot be used: stage_1.tflite: no such thing", screen.text(R.id.message));
+        assertEquals("", screen.text(R.id.prediction));
+        assertEquals(0, screen.stages().length);
+        screen.click(R.id.next);
+        screen.click(R.id.reset);
+        ((TestApp) screen.activity.getApplication()).failure = null;
+        screen.choose(R.id.bundle, 0);
+        assertEquals(View.GONE, screen.activity.findViewById(R.id.message).getVisibility());
+        assertAsPython(0);
+    }
+
+    @Test
+    public void everythingSpeaks() {
+        for (int id : new int[] {R.id.preview, R.id.stages, R.id.saves, R.id.deadline, R.id.bundle, R.id.version,
+            R.id.threads, R.id.delegate}) {
+            CharSequence said = screen.activity.findViewById(id).getContentDescription();
+            assertTrue(screen.activity.getResources().getResourceName(id), said != null && said.length() > 3);
+        }
+        String stages = screen.activity.findViewById(R.id.stages).getContentDescription().toString();
+        assertTrue(stages, stages.contains("the image left here. score ") && stages.contains("main: saved, about "));
+        assertTrue(screen.threshold("branch_1").getContentDescription().toString().startsWith("Thresholds, branch_1: "));
+        float dp = screen.activity.getResources().getDisplayMetrics().density;
+        for (int id : new int[] {R.id.next, R.id.draw, R.id.camera, R.id.invert, R.id.deadline, R.id.bundle}) {
+            assertTrue(screen.activity.findViewById(id).getHeight() >= 47 * dp);
+        }
+    }
+
+    @Test
+    public void largeFonts() throws Exception {
+        RuntimeEnvironment.setFontScale(1.8f);
+        controller.recreate();
+        screen = new Screen(controller.get());
+        assertEquals(1.8f, new Configuration(screen.activity.getResources().getConfiguration()).fontScale, 0);
+        assertAsPython(0);
+        screen.draw("large_fonts");
+    }
+
+    @Test
+    public void savedStateIsSmallEnough() {
+        screen.click(R.id.camera);
+        receive(MainActivity.CAMERA, new Intent().putExtra("data", drawOne(640, 480)));
+        Bundle state = new Bundle();
+        controller.saveInstanceState(state);
+        android.os.Parcel parcel = android.os.Parcel.obtain();
+        state.writeToParcel(parcel, 0);
+        assertTrue("saved state of " + parcel.dataSize() + " bytes", parcel.dataSize() < 200_000);
+        parcel.recycle();
+    }
+
+    private void receive(int request, Intent data) {
+        shadowOf(screen.activity).receiveResult(shadowOf(screen.activity).peekNextStartedActivityForResult().intent,
+                Activity.RESULT_OK, data);
+        Screen.idle();
+    }
+
+    /** Dark ink on light paper. */
+    private static Bitmap drawOne(int width, int height) {
+        Bitmap bitmap = Bitmap.createBitmap(width, height, Bitmap.Config.ARGB_8888);
+        Canvas canvas = new Canvas(bitmap);
+        canvas.drawColor(Color.WHITE);
+        Paint ink = new Paint(Paint.ANTI_ALIAS_FLAG);
+        ink.setStrokeWidth(width * 0.09f);
+        canvas.drawLine(width * 0.5f, height * 0.18f, width * 0.5f, height * 0.82f, ink);
+        return bitmap;
+    }
+
+    private static byte[] pictureOfAOne(int width, int height) {
+        ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+        drawOne(width, height).compress(Bitmap.CompressFormat.PNG, 100, bytes);
+        return bytes.toByteArray();
+    }
+}

@@ -12,6 +12,9 @@ from click.testing import CliRunner
 from rdi_tf._keras import keras
 from rdi_tf.cli import main as cli
 from rdi_tf.compression.quantization import QuantizedRDINet, is_quantized, output_range, quantize, start_ranges
+from rdi_tf.compression.runs import fine_tuning_config
+from rdi_tf.compression.settings import CompressionConfig
+from rdi_tf.config import Config
 from rdi_tf.costs import network_costs
 from rdi_tf.errors import ConfigError
 from rdi_tf.export import Bundle, Cascade
@@ -255,12 +258,26 @@ def test_refusals(compressed_run, trained_run, tmp_path):
         ("compress", folder, "--quantize-aware"): "already",
         ("compress", tmp_path / "nothing", "--quantize-aware"): "not a run folder",
         ("compress", trained_run, "--quantize-aware", "--set", "model.dropout=0.1"): "cannot be set",
+        ("compress", trained_run, "--quantize-aware", "--set", "training.precision=mixed_float16"): "in float32",
         ("train", folder): "rdi-tf compress",
         ("export", folder): "trained for int8",
     }
     for arguments, expected in cases.items():
         result = rdi_tf(*arguments)
         assert result.exit_code == 2 and expected in result.stderr, (arguments, result.output)
+
+
+def test_fine_tuning_is_short_and_gentle():
+    config = Config.load("mnist-smallcnn-fast").with_settings(["training.precision=mixed_float16"])
+    found = fine_tuning_config(config, CompressionConfig(method="quantize_aware"))
+    training = found.training
+    assert (training.iterations, training.learning_rate, training.validate_every) == (440, pytest.approx(0.005), 110)
+    assert (training.precision, training.ema_decay, training.schedule) == ("float32", 0.0, "cosine")
+    assert (found.name, found.model, found.defence.attack) == (
+        "mnist-smallcnn-fast-qat",
+        config.model,
+        config.defence.attack,
+    )
 
 
 def test_a_plain_network_is_not_quantised(tiny_net):

@@ -22,6 +22,7 @@ from rdi_tf.training import train
 
 FINE_TUNING = 0.1  # share of the iterations, and of the learning rate, of the run that it starts from
 VALIDATIONS = 4
+MIXED = "mixed_float16"
 RANGE_IMAGES = 256  # training images that the ranges of int8 start from, and as many attacked ones
 REPORT = "compression.json"  # in the new run's folder: what came of it
 
@@ -54,6 +55,8 @@ def compress_run(run_dir, compression, output=None, settings=(), data_dir=None, 
     config = fine_tuning_config(source.config, compression).with_settings(settings)
     if config.model != source.config.model or config.compression != compression:
         raise ConfigError("--set: the network and its compression cannot be set; expected training, defence, …")
+    if config.training.precision == MIXED:
+        raise ConfigError(f"training.precision: compressed networks are trained in float32 or bfloat16, not {MIXED}")
 
     def make_network(config):
         return _compressed(source, config, data_dir)
@@ -68,7 +71,7 @@ def fine_tuning_config(config, compression):
     """The configuration of a run that fine-tunes a compressed network.
 
     That of the run that it starts from, with a tenth of its iterations at a tenth of its learning rate, half a cosine
-    long, no warm-up of the attack and no average of weights.
+    long, no warm-up of the attack, no average of weights, and no mixed float16.
 
     Args:
       config: `Config` of the run that it starts from.
@@ -86,6 +89,7 @@ def fine_tuning_config(config, compression):
         decay_at=(),
         warmup_fraction=0.0,
         ema_decay=0.0,
+        precision="float32" if config.training.precision == MIXED else config.training.precision,
         validate_every=max(1, iterations // VALIDATIONS),
     )
     return dataclasses.replace(

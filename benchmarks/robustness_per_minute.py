@@ -77,9 +77,10 @@ def seconds_per_iteration(config, count=5):
 
 
 def shortened(config, iterations):
-    """The same configuration for so many iterations: one validation, at the end; the warm-up in proportion."""
+    """The same configuration for so many iterations: one short validation, at the end; the warm-up in proportion."""
     share = config.defence.warmup_iterations / config.training.iterations
-    training = dataclasses.replace(config.training, iterations=iterations, validate_every=iterations, decay_at=())
+    length = {"iterations": iterations, "validate_every": iterations, "validation_images": 64}
+    training = dataclasses.replace(config.training, decay_at=(), **length)
     defence = dataclasses.replace(config.defence, warmup_iterations=round(share * iterations))
     return dataclasses.replace(config, training=training, defence=defence)
 

@@ -51,6 +51,7 @@ class Way:
         self.precision = config.training.precision
         self.net = build(config)
         self.net.compile(keras.optimizers.SGD(0.01, momentum=0.9), defence=config.defence, weight_decay=1e-4)
+        self.net.optimizer.build(self.net.trainable_variables)
         self.macs = iteration_costs(self.net, config.defence).total * len(batch[0])
         self._step = tf.function(lambda: self.net.train_step(batch), autograph=False)
         self.seconds = []

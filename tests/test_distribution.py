@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rdi_tf.config import Config
+from rdi_tf._keras import keras
+from rdi_tf.config import AttackConfig, Config
 from rdi_tf.distribution import Cluster, in_replicas, open_cluster, replica_seed
 from rdi_tf.errors import ConfigError
-from rdi_tf.network import load
+from rdi_tf.network import attach_exits, load
+from rdi_tf.robustness import ExitAttacker
 from rdi_tf.runs import RunFolder
 
 SCRIPT = Path(__file__).parent / "worker.py"
@@ -100,6 +102,21 @@ def test_work_in_replicas_keeps_rows_in_order(lonely):
     double = in_replicas(lonely.strategy, lambda seed, rows: 2 * rows + tf.cast(seed[0], tf.float32))
     found = double(tf.constant([1, 0]), tf.constant([[1.0], [5.0]]))
     np.testing.assert_array_equal(found, [[3.0], [11.0]])
+
+
+def test_attacks_shared_by_one_replica_are_those_without_a_strategy(lonely, digits):
+    images, labels = (array[:10] for array in digits)
+    config = AttackConfig(epsilon=0.2, step_size=0.1, steps=2)
+    with lonely.scope():
+        image = keras.Input((8, 8, 1))
+        hidden = keras.layers.Dense(12, activation="relu", name="hidden")(keras.layers.Flatten()(image))
+        net = attach_exits(keras.Model(image, keras.layers.Dense(10)(hidden)), ["hidden"])
+    found, wanted = (
+        ExitAttacker(net, config, 3, 4, strategy=strategy).logits(["main", "max_average"], images, labels)
+        for strategy in (lonely.strategy, None)
+    )
+    for form, logits in wanted.items():
+        np.testing.assert_allclose(found[form], logits, atol=1e-5)
 
 
 def free_ports(count):

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -300,6 +301,25 @@ def test_a_full_disk_is_named_and_loses_nothing(config, finished, tmp_path, monk
         train(config, run.path, progress=False)
     assert [path.read_bytes() for path in kept] == before
     assert not [path for path in run.path.rglob(".*")]
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_a_long_run(config, tmp_path, monkeypatch):
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        pytest.skip("needs Linux' /proc")
+    resident = {}
+    original = training.RunKeeper.on_train_batch_end
+
+    def watched(keeper, batch, logs=None):
+        original(keeper, batch, logs)
+        resident[keeper.iteration] = int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    monkeypatch.setattr(training.RunKeeper, "on_train_batch_end", watched)
+    settings = ["training.iterations=900", "training.validate_every=100", "training.checkpoint_seconds=2.0"]
+    train(config.with_settings(settings), tmp_path / "run", progress=False)
+    # 20 kB an iteration would show: a traced function is more. What validations take comes and goes.
+    assert resident[900] - resident[300] < 12
 
 
 def test_training_learns(trained_run):

@@ -7,7 +7,7 @@ BUNDLES ?=
 API = rdi_tf $(addprefix rdi_tf.,attacks calibration config costs data early_exit errors evaluation export export.compare \
 	export.verify export.write latency models network policies policy_comparison results suites sweeps thresholds training)
 
-.PHONY: install test test-slow test-arm lint docs ci
+.PHONY: install test test-slow test-arm android lint docs ci
 
 install:
 	$(PYTHON) -m pip install -e ".[train,dev]"
@@ -21,6 +21,10 @@ test-slow:
 # Needs Debian's debootstrap and qemu-user-static: make test-arm BUNDLES="runs/NAME/export/int8 …"
 test-arm:
 	PYTHON=$(PYTHON) tests/arm/verify $(BUNDLES)
+
+# The demo app, tested and signed: android_demo/target/rdi-demo.apk. Needs Debian packages and Maven; docs/android.md.
+android:
+	PYTHON=$(PYTHON) android_demo/build.sh
 
 lint:
 	$(PYTHON) -m ruff check .

@@ -23,12 +23,6 @@ setting() { # $1: a value that app/build.gradle sets, so that it stands in one p
     }
 }
 
-link() { # $@: further arguments of aapt2 link
-    aapt2 link -I "$framework" --manifest app/target/AndroidManifest.xml \
-        --min-sdk-version "$(setting minSdk)" --target-sdk-version "$(setting targetSdk)" \
-        --version-code "$(setting versionCode)" --version-name "$(setting versionName)" "$@" app/target/res.zip
-}
-
 echo "== resources"
 rm -rf app/target/gen target/apk
 mkdir -p app/target/gen target/apk
@@ -36,7 +30,10 @@ mkdir -p app/target/gen target/apk
 sed "s#^<manifest #<manifest package=\"$(setting namespace)\" #" app/src/main/AndroidManifest.xml \
     >app/target/AndroidManifest.xml
 aapt2 compile --dir app/src/main/res -o app/target/res.zip
-link --java app/target/gen -o app/target/resources.apk
+aapt2 link -I "$framework" --manifest app/target/AndroidManifest.xml --java app/target/gen \
+    --min-sdk-version "$(setting minSdk)" --target-sdk-version "$(setting targetSdk)" \
+    --version-code "$(setting versionCode)" --version-name "$(setting versionName)" \
+    -A app/src/main/assets -0 .tflite -o app/target/resources.apk app/target/res.zip
 
 echo "== what Python says"
 "$PYTHON" reference.py write target/reference 2>target/reference.log || {
@@ -69,7 +66,7 @@ for abi in "${abis[@]}"; do
     mkdir -p "target/apk/lib/$abi"
     cp "offline/litert/target/aar/jni/$abi/"*.so "target/apk/lib/$abi/"
 done
-link -A app/src/main/assets -0 .tflite -o target/unaligned.apk
+cp app/target/resources.apk target/unaligned.apk
 (cd target/apk && aapt add -k ../unaligned.apk classes.dex lib/*/*.so >/dev/null)
 zipalign -f -p 4 target/unaligned.apk target/rdi-demo.apk
 # A throw-away key: good for installing by hand, not for a shop.

@@ -4,8 +4,10 @@ import android.content.res.AssetManager;
 import java.io.IOException;
 import java.io.InputStream;
 import java.util.ArrayList;
-import java.util.Arrays;
+import java.util.Collections;
+import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Set;
 import org.rditf.core.BundleSource;
 
 /** A bundle among the app's assets. */
@@ -24,12 +26,16 @@ final class AssetSource implements BundleSource {
 
     /** Names of the app's bundles. */
     static List<String> names(AssetManager assets) {
-        List<String> names = new ArrayList<>();
+        Set<String> folders = new LinkedHashSet<>();
         try {
-            names.addAll(Arrays.asList(assets.list(FOLDER)));
+            for (String entry : assets.list(FOLDER)) {
+                folders.add(entry.split("/")[0]); // Robolectric lists the files in folders, too
+            }
         } catch (IOException error) {
-            return names;
+            return new ArrayList<>();
         }
+        List<String> names = new ArrayList<>(folders);
+        Collections.sort(names);
         if (names.remove(FIRST)) {
             names.add(0, FIRST);
         }

@@ -19,8 +19,8 @@ public final class DrawView extends View {
     private static final int DRAWING_PIXELS = 128;
     /** Digits of MNIST fill 20 of 28 pixels. */
     private static final float SURROUND = 28f / 20;
-    /** As thick as MNIST's, about 2.5 of 20 pixels. */
-    private static final float PEN = 0.125f;
+    /** As thick as MNIST's, about 3 of 20 pixels. */
+    private static final float PEN = 0.15f;
 
     private final Paint pen = new Paint(Paint.ANTI_ALIAS_FLAG);
     private float[] points = new float[0];

@@ -100,14 +100,22 @@ public final class StageBarsView extends View {
     private void draw(Canvas canvas, Row row, float top, float share) {
         float bar = top + Paints.line(text) + paints.dp(2);
         float barEnd = bar + paints.dp(14);
-        canvas.drawText(row.text, 0, top - text.ascent(), text);
+        drawFitting(canvas, row.text, top - text.ascent(), text);
         float length = Math.max(paints.dp(2), share * getWidth());
         canvas.drawRoundRect(0, bar, length, barEnd, paints.dp(3), paints.dp(3), paints.fill(row.state.colour));
         float baseline = barEnd + paints.dp(2) - detail.ascent();
-        canvas.drawText(row.detail, 0, baseline, detail);
+        drawFitting(canvas, row.detail, baseline, detail);
         if (!Double.isNaN(row.scoreOverThreshold)) {
             drawScore(canvas, row, barEnd + paints.dp(2) + Paints.line(detail) / 2);
         }
+    }
+
+    /** Large fonts are narrowed rather than cut off. */
+    private void drawFitting(Canvas canvas, String line, float baseline, Paint paint) {
+        paint.setTextScaleX(1);
+        float width = paint.measureText(line);
+        paint.setTextScaleX(width > getWidth() ? getWidth() / width : 1);
+        canvas.drawText(line, 0, baseline, paint);
     }
 
     /** A gauge at the right: the threshold in its middle, the score a dot. */

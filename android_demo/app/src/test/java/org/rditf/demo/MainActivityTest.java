@@ -55,7 +55,7 @@ public class MainActivityTest {
     }
 
     private void assertAsPython(int row) {
-        assertEquals("Class " + predictions[row], screen.text(R.id.prediction));
+        assertEquals(screen.text(R.id.message), "Class " + predictions[row], screen.text(R.id.prediction));
         assertTrue(screen.text(R.id.exit_taken), screen.text(R.id.exit_taken).endsWith("exit " + (exits[row] + 1)
                 + " of 3"));
         StageBarsView.State[] expected = new StageBarsView.State[3];
@@ -127,16 +127,16 @@ public class MainActivityTest {
         screen.choose(R.id.version, 2);
         screen.click(R.id.next);
         screen.slide(screen.threshold("branch_1"), 700);
-        screen.slide((SeekBar) screen.activity.findViewById(R.id.deadline), 60);
+        screen.slide((SeekBar) screen.activity.findViewById(R.id.deadline), 95);
         screen.click(R.id.invert);
         String exit = screen.text(R.id.exit_taken);
-        RuntimeEnvironment.setQualifiers("+land-w1120dp-h520dp");
+        RuntimeEnvironment.setQualifiers("+w1120dp-h520dp-land");
         controller.recreate();
         screen = new Screen(controller.get());
         assertNotNull(screen.activity.findViewById(R.id.scroll_result));
         assertTrue(screen.text(R.id.title).startsWith("Sample 2 of 200"));
         assertEquals(700, screen.threshold("branch_1").getProgress());
-        assertEquals(60, ((SeekBar) screen.activity.findViewById(R.id.deadline)).getProgress());
+        assertEquals(95, ((SeekBar) screen.activity.findViewById(R.id.deadline)).getProgress());
         assertEquals(exit, screen.text(R.id.exit_taken));
         assertEquals(false, ((CheckBox) screen.activity.findViewById(R.id.invert)).isChecked());
         screen.draw("landscape");

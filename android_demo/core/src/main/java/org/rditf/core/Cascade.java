@@ -14,15 +14,33 @@ public final class Cascade implements Closeable {
     /** Runs of a stage from which its next duration is foretold. */
     private static final int REMEMBERED_RUNS = 32;
 
+    /** Tells the time; tests have one that they move. */
+    interface Clock {
+        long nanos();
+    }
+
+    private static final Clock SYSTEM = new Clock() {
+        @Override
+        public long nanos() {
+            return System.nanoTime();
+        }
+    };
+
     public final Bundle bundle;
     private final Manifest manifest;
+    private final Clock clock;
     private final List<LoadedPiece> stages = new ArrayList<>();
     private final List<RecentTimes> durations = new ArrayList<>();
     private double[] thresholds;
 
     /** Loads every stage of a bundle. */
     public Cascade(Bundle bundle, StageLoader loader) throws BundleException {
+        this(bundle, loader, SYSTEM);
+    }
+
+    Cascade(Bundle bundle, StageLoader loader, Clock clock) throws BundleException {
         this.bundle = bundle;
+        this.clock = clock;
         manifest = bundle.manifest;
         thresholds = manifest.thresholds();
         try {
@@ -61,7 +79,7 @@ public final class Cascade implements Closeable {
      *     first stage always runs, and a stage is never broken off
      */
     public Prediction predict(float[] image, double deadlineMs) throws BundleException {
-        final long started = System.nanoTime();
+        final long started = clock.nanos();
         checkImage(image, manifest);
         if (!(deadlineMs > 0)) {
             throw new BundleException("deadline: expected more than 0 milliseconds, got " + deadlineMs);
@@ -76,11 +94,11 @@ public final class Cascade implements Closeable {
             ExitPolicy.Verdict verdict = manifest.policy.judge(Arrays.copyOf(logits, exit + 1));
             scores[exit] = verdict.score;
             boolean leaves = exit == exits - 1 || verdict.score < thresholds[exit];
-            boolean late = !leaves && isLate(exit + 1, System.nanoTime() - started, deadlineMs);
+            boolean late = !leaves && isLate(exit + 1, clock.nanos() - started, deadlineMs);
             if (leaves || late) {
                 int reached = exit + 1;
                 return new Prediction(manifest.labels.get(verdict.prediction), verdict, Arrays.copyOf(scores, reached),
-                        Arrays.copyOf(logits, reached), Arrays.copyOf(nanos, reached), System.nanoTime() - started,
+                        Arrays.copyOf(logits, reached), Arrays.copyOf(nanos, reached), clock.nanos() - started,
                         late);
             }
         }
@@ -98,9 +116,9 @@ public final class Cascade implements Closeable {
     }
 
     private long timedRun(int index, float[] image) throws BundleException {
-        long begun = System.nanoTime();
+        long begun = clock.nanos();
         run(index, image);
-        long nanos = System.nanoTime() - begun;
+        long nanos = clock.nanos() - begun;
         durations.get(index).add(nanos);
         return nanos;
     }

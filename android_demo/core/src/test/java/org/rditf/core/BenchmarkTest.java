@@ -88,6 +88,23 @@ public class BenchmarkTest {
     }
 
     @Test
+    public void logLinesAreShortAndJoinToTheResult() throws Exception {
+        assertEquals("{\"id\":\"a\",\"result\":{}}", LogLines.result("a", "{}").get(0));
+        StringBuilder names = new StringBuilder();
+        for (int number = 0; number < 3000; number++) {
+            names.append("\"ä€😀").append(number).append("\\\"\",");
+        }
+        String json = "[" + names + "0]";
+        StringBuilder joined = new StringBuilder();
+        for (String line : LogLines.result("a", json)) {
+            assertTrue(line.getBytes(StandardCharsets.UTF_8).length <= LogLines.LONGEST);
+            joined.append(new JSONObject(line).getString("text"));
+        }
+        assertEquals(json, joined.toString());
+        assertEquals("one two", new JSONObject(LogLines.error("a", "one\ntwo")).getString("error"));
+    }
+
+    @Test
     public void defaultsAreThoseOfTheCommandLine() throws Exception {
         BenchmarkOptions options = BenchmarkOptions.parse("{}");
         assertEquals(30, options.rounds);

@@ -29,7 +29,7 @@ public class CascadeTest {
         for (int stage = 0; stage < logits.length; stage++) {
             loader.logits.put("stage_" + (stage + 1) + ".tflite", logits[stage]);
         }
-        return new Cascade(bundle, loader);
+        return new Cascade(bundle, loader, loader);
     }
 
     @Test
@@ -61,11 +61,13 @@ public class CascadeTest {
         assertEquals(1, found.exit);
         assertTrue(found.byDeadline);
         assertEquals(1, (int) loader.runs.get("stage_3.tflite"));
+        assertEquals(2, cascade.predict(image, 51).exit);
     }
 
     @Test
     public void firstStageAlwaysRuns() throws Exception {
-        Prediction found = cascade(UNSURE, UNSURE, UNSURE).predict(image, 1e-9);
+        loader.nanos.put("stage_1.tflite", 5_000_000L);
+        Prediction found = cascade(UNSURE, UNSURE, UNSURE).predict(image, 5);
         assertEquals(0, found.exit);
         assertTrue(found.byDeadline);
     }

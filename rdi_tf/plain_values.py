@@ -39,7 +39,8 @@ def _convert(hint, value, place):
         if not isinstance(value, list):
             raise DataError(f"{place}: expected a list, got {value!r}")
         return tuple(_convert(typing.get_args(hint)[0], item, place) for item in value)
-    accepted = (int, float) if hint is float else hint
+    kinds = typing.get_args(hint) or (hint,)
+    accepted = (*kinds, int) if float in kinds else kinds  # JSON may write 1.0 as 1
     if not isinstance(value, accepted) or isinstance(value, bool):
         raise DataError(f"{place}: expected {getattr(hint, '__name__', hint)}, got {value!r}")
     return value

@@ -5,9 +5,12 @@ import re
 import numpy as np
 import pytest
 
+from rdi_tf.errors import DataError
 from rdi_tf.export.bundle import Bundle
 from rdi_tf.export.cascade import Cascade
 from rdi_tf.export.verify import check_golden
+from rdi_tf.latency import MeasuredImages
+from rdi_tf.plain_values import build_dataclass
 
 
 @pytest.fixture
@@ -55,3 +58,10 @@ def test_target_sdk_is_the_one_that_is_tested(demo):
     assert tests and all(f"@Config(sdk = {target}," in text for text in tests)
     (android,) = re.findall(r"<android-all.version>(\d+)-", (demo / "pom.xml").read_text(encoding="utf-8"))
     assert (android, target) == ("13", "33")  # Android 13 is API 33
+
+
+def test_whole_numbers_of_the_apps_json_are_read():
+    table = {"source": "", "count": 16, "accuracy": 1}  # org.json writes 1.0 so
+    assert build_dataclass(MeasuredImages, table, "images").accuracy == 1
+    with pytest.raises(DataError, match="images.accuracy: expected"):
+        build_dataclass(MeasuredImages, {**table, "accuracy": "1"}, "images")

@@ -67,7 +67,7 @@ for abi in "${abis[@]}"; do
     cp "offline/litert/target/aar/jni/$abi/"*.so "target/apk/lib/$abi/"
 done
 cp app/target/resources.apk target/unaligned.apk
-(cd target/apk && aapt add -k ../unaligned.apk classes.dex lib/*/*.so >/dev/null)
+(cd target/apk && aapt add ../unaligned.apk classes.dex lib/*/*.so >/dev/null)
 zipalign -f -p 4 target/unaligned.apk target/rdi-demo.apk
 # A throw-away key: good for installing by hand, not for a shop.
 [[ -f target/debug.keystore ]] || keytool -genkeypair -keystore target/debug.keystore -storepass android -alias debug \

@@ -1,4 +1,4 @@
-"""The command reference in Markdown, made of what `--help` says: `python -m rdi_tf.cli.reference > docs/commands.md`."""
+"""The command reference in Markdown, made of what `--help` says; `make docs` writes it to docs/commands.md."""
 
 import click
 

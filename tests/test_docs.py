@@ -1,0 +1,34 @@
+"""The documentation against what it describes."""
+
+import re
+
+import pytest
+from conftest import REPOSITORY
+
+from rdi_tf.cli.main import COMMANDS
+from rdi_tf.cli.reference import reference
+from rdi_tf.config import preset_names
+
+PAGES = ["README.md", "results/README.md", *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))]
+
+
+def test_the_command_reference_is_what_help_says(repository):
+    written = (repository / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert written == reference(), "run `make docs`"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_between_pages_lead_somewhere(repository, page):
+    path = repository / page
+    for target in re.findall(r"(?:\]\(|<img src=\")([^)#\"]+)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_presets_that_pages_name_exist(repository, page):
+    text = (repository / page).read_text(encoding="utf-8")
+    for name in re.findall(r"^(?:    )?rdi-tf ([a-z][a-z-]+)", text, flags=re.MULTILINE):
+        assert name in COMMANDS, f"{page}: rdi-tf {name}"
+    for name in re.findall(r"^(?:    )?rdi-tf (?:train|costs) ((?:mnist|cifar10|digits)-[\w-]+)", text, flags=re.M):
+        assert name in preset_names(), f"{page}: {name}"

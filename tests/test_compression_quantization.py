@@ -254,7 +254,7 @@ def test_other_commands_take_a_compressed_run(compressed_run):
 def test_refusals(compressed_run, trained_run, tmp_path):
     folder = compressed_run
     cases = {
-        ("compress", trained_run): "expected a method",
+        ("compress", trained_run): "expected one of",
         ("compress", folder, "--quantize-aware"): "already",
         ("compress", tmp_path / "nothing", "--quantize-aware"): "not a run folder",
         ("compress", trained_run, "--quantize-aware", "--set", "model.dropout=0.1"): "cannot be set",

@@ -16,8 +16,9 @@ SAME_LOGITS = 1e-3
 def kept_logits(bench, attacks):
     """What earlier evaluations found with the same attacks.
 
-    An evaluation counts if it looked at the same images, the network's clean logits were the same, and so were seed and
-    outputs. Attacks that depend on the exit rule, or met survivors only, are never taken.
+    An evaluation counts if it looked at the same images, or at these first and then at more, the network's clean logits
+    were the same, and so were seed and outputs. Attacks that depend on the exit rule, or met survivors only, are never
+    taken.
 
     Args:
       bench: the `rdi_tf.workbench.Workbench` of a run.
@@ -43,7 +44,7 @@ def kept_logits(bench, attacks):
             for outcome in result.attacks:
                 key = outcome.name.rpartition("/")[2], AttackConfig(**outcome.search)
                 if outcome.kind == "attack" and key in wanted and outcome.name in kept.files:
-                    found[wanted[key]] = kept[outcome.name]
+                    found[wanted[key]] = kept[outcome.name][: len(bench.labels)]
     return found
 
 
@@ -58,7 +59,7 @@ def _result_beside(file):
 
 
 def _fits(bench, result):
-    if result.images != len(bench.labels) or result.provenance.get("seed") != bench.seed:
+    if result.images < len(bench.labels) or result.provenance.get("seed") != bench.seed:
         return False
     # What a rule calls classes from is another thing for every rule that averages.
     same_rule = result.policy == bench.rule.name
@@ -66,7 +67,9 @@ def _fits(bench, result):
 
 
 def _same_network(bench, kept):
-    if not {"labels", "clean"} <= set(kept.files) or kept["clean"].shape != bench.clean.shape:
+    if not {"labels", "clean"} <= set(kept.files):
         return False
-    same_logits = np.allclose(kept["clean"], bench.clean, rtol=0, atol=SAME_LOGITS)
-    return same_logits and np.array_equal(kept["labels"], bench.labels)
+    labels, clean = (kept[name][: len(bench.labels)] for name in ("labels", "clean"))
+    if clean.shape != bench.clean.shape or not np.array_equal(labels, bench.labels):
+        return False
+    return np.allclose(clean, bench.clean, rtol=0, atol=SAME_LOGITS)

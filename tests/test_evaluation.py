@@ -222,9 +222,11 @@ def test_kept_logits_are_used_again_where_they_fit(run_dir):
     result = again(policy="margin")
     assert (result.provenance["reused"], seen) == (["main"], ["rerouted"])
     assert result.attacks[0].per_exit_accuracy == first.attacks[0].per_exit_accuracy
+    fewer = again(limit=20, batch_size=20)
+    assert (fewer.provenance["reused"], fewer.images) == (["main"], 20)
     for changes in (
         {"seed": 1},
-        {"limit": 39},
+        {"limit": 41, "batch_size": 41},
         {"attack": AttackConfig(epsilon=0.1, step_size=0.05, steps=2)},
         {"policy": "running_average", "attack_outputs": "policy"},
     ):

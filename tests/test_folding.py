@@ -78,6 +78,16 @@ def test_what_cannot_be_folded_stays(images):
     assert_same(model, folded, images)
 
 
+def test_a_model_inside_whose_names_repeat_is_left_as_it_is(images):
+    inner = build_network(Config.load("cifar10-resnet38").with_settings(["model.depth=8"]).model)
+    entry = keras.Input((32, 32, 3))
+    outputs = [
+        LAYERS.Activation("linear", name=name)(out) for name, out in zip(inner.output_names, inner(entry), strict=True)
+    ]
+    model = keras.Model(entry, outputs)
+    assert fold_batch_norm(model) is model
+
+
 def test_gradients_for_images_are_the_same(images):
     network = shaken(build_network(Config.load("cifar10-resnet38").with_settings(["model.depth=8"]).model))
 

@@ -10,6 +10,7 @@ from collections import Counter
 import tensorflow as tf
 
 from rdi_tf._keras import keras
+from rdi_tf.errors import ConfigError
 from rdi_tf.models.graph import flatten, node_tensors, ordered_nodes, with_replaced
 
 
@@ -24,9 +25,13 @@ def fold_batch_norm(network):
 
     Returns:
       A functional model over the same variables, equal to `network(images, training=False)` up to rounding; not one to
-      train or to save. `network` itself (flat) where there is nothing to fold.
+      train or to save. `network` itself where there is nothing to fold, or where it has models inside it whose layers
+      share names, so that it cannot be rebuilt.
     """
-    network = flatten(network)
+    try:
+        network = flatten(network)
+    except ConfigError:
+        return network
     replacements = {}
     for convolution, norm in _pairs(network):
         replacements[convolution.name] = _FoldedConvolution(convolution, norm)

@@ -13,6 +13,7 @@ import numpy as np
 
 from rdi_tf.export.manifest import BundleError, File, Manifest
 from rdi_tf.export.manifest_rules import MANIFEST
+from rdi_tf.runs import flush_to_disk
 
 GOLDEN_DTYPES = {
     "images": np.float32,
@@ -169,9 +170,8 @@ def new_bundle(path, overwrite=False):
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.iterdir():  # on disk before the name is: a crash would otherwise leave empty files
-            with file.open("rb") as stream:
-                os.fsync(stream.fileno())
+        for file in temporary.iterdir():
+            flush_to_disk(file)
         _check_place(path, overwrite)
         if path.exists():
             old = path.with_name(f"{temporary.name}.old")

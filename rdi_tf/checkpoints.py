@@ -10,6 +10,7 @@ import sys
 import tensorflow as tf
 
 from rdi_tf.errors import CheckpointError, TrainingError
+from rdi_tf.runs import flush_to_disk
 
 KEPT = 2
 _STATE = "state"
@@ -51,7 +52,8 @@ class Checkpoints:
         try:
             temporary.mkdir()
             self._checkpoint.write(str(temporary / _STATE))
-            _flush_to_disk(temporary)
+            for path in [*temporary.iterdir(), temporary]:
+                flush_to_disk(path)
             if place.exists():  # damaged, or ahead of the one that was gone back to
                 _remove(place)
             temporary.replace(place)
@@ -121,15 +123,6 @@ def _reason_of_full_disk(error):
     """What a full disk is called, if that is what an error tells of; h5py and TensorFlow hide it in their text."""
     codes = [code for code in _FULL if getattr(error, "errno", None) == code or os.strerror(code) in str(error)]
     return os.strerror(codes[0]).lower() if codes else None
-
-
-def _flush_to_disk(folder):
-    for path in [*folder.iterdir(), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _remove(path):

@@ -106,12 +106,19 @@ def atomic_path(path):
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
         yield temporary
-        # The data must be on disk before the name is: a crash would otherwise leave an empty file of the right name.
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        flush_to_disk(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush_to_disk(path):
+    """Put a file, or a folder's list of names, on disk before it is renamed: a crash would otherwise leave it empty."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _refuse_difference(run, config):

@@ -16,8 +16,8 @@ import numpy as np
 
 from rdi_tf.errors import DataError, RDIError
 from rdi_tf.provenance import strip_folders
+from rdi_tf.reporting.samples import load_samples
 from rdi_tf.runs import RunFolder
-from rdi_tf.samples import load_samples
 
 ASSETS = Path(__file__).parent / "app" / "src" / "main" / "assets"
 DTYPES = ("int8", "float32")  # the first is what the app starts with

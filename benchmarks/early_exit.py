@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from rdi_tf.calibration import exit_costs, load_run
-from rdi_tf.data import as_arrays, load_dataset
+from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.early_exit import EarlyExitPredictor
 from rdi_tf.policies import decide
 from rdi_tf.provenance import provenance

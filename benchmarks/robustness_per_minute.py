@@ -18,14 +18,14 @@ from pathlib import Path
 
 from rdi_tf._keras import keras
 from rdi_tf.config import Config
-from rdi_tf.data import as_arrays, load_dataset, training_batches
+from rdi_tf.data.batches import as_arrays, load_dataset, training_batches
 from rdi_tf.network import build, load
-from rdi_tf.optimisation import sgd
 from rdi_tf.precision import precision
 from rdi_tf.provenance import provenance
 from rdi_tf.runs import write_atomic
-from rdi_tf.training import train
-from rdi_tf.validation import Validator
+from rdi_tf.training.optimisation import sgd
+from rdi_tf.training.run import train
+from rdi_tf.training.validation import Validator
 
 import tensorflow as tf  # isort: skip  # after rdi_tf._keras
 

@@ -21,12 +21,12 @@ from attack_step import plain_max_average
 
 from rdi_tf._keras import keras
 from rdi_tf.config import Config
-from rdi_tf.data import training_batches
+from rdi_tf.data.batches import training_batches
 from rdi_tf.errors import DataError
 from rdi_tf.network import build
 from rdi_tf.precision import precision
 from rdi_tf.provenance import provenance
-from rdi_tf.training_costs import iteration_costs
+from rdi_tf.training.costs import iteration_costs
 
 import tensorflow as tf  # isort: skip  # after rdi_tf._keras
 

@@ -74,6 +74,6 @@ def _measure_here(bundle, path, set_name, limit, options):
 
 def latency_text(result):
     """A `rdi_tf.latency.LatencyResult` for people."""
-    module = library("rdi_tf.latency_tables")
+    module = library("rdi_tf.reporting.latency_tables")
     parts = [f"{table.title}\n{common.table(table.header, table.rows)}" for table in module.tables(result)]
     return "\n\n".join([module.headline(result), *parts, "\n".join(module.notes(result))])

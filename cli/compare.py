@@ -21,7 +21,7 @@ from rdi_tf.cli.library import library
 @click.option("--reported/--no-reported", default=True, show_default=True, help="Show the paper's networks, too.")
 def command(runs, output, reported):
     """Draw accuracy clean and attacked against cost for evaluated RUNs (the paper's Figure 6), with a table."""
-    module = library("rdi_tf.compare")
+    module = library("rdi_tf.reporting.compare")
     compared, files = module.compare_runs(runs, output, reported)
     rows = [
         (

@@ -7,9 +7,9 @@ import click
 from rdi_tf.cli import common
 from rdi_tf.cli.library import library
 from rdi_tf.errors import ConfigError
-from rdi_tf.reported import reported_beside
+from rdi_tf.evaluation.reported import reported_beside
+from rdi_tf.evaluation.tables import to_text
 from rdi_tf.runs import RunFolder
-from rdi_tf.tables import to_text
 
 ATTACKS = """paper (every exit, average, max_average), all (random too), quick, strong, slowdown, none, or attacks
 separated by commas, as main,rerouted,apgd-ce/average."""
@@ -49,21 +49,21 @@ def command(run, attacks, settings, epsilons, policy, policies, checks, reuse, s
     if sum(option is not None for option in (epsilons, policies)) == 2 or (policy and policies):
         raise ConfigError("--policies goes with neither --epsilons nor --policy")
     if epsilons is not None:
-        sweep = library("rdi_tf.sweeps").sweep_epsilons
+        sweep = library("rdi_tf.evaluation.sweeps").sweep_epsilons
         result = sweep(run, parse_fractions(epsilons), attacks, policy=policy, **recorded)
         report = common.Report(result.to_dict(), result.to_text().rstrip())
     elif policies is not None:
-        compare = library("rdi_tf.policy_comparison").compare_policies
+        compare = library("rdi_tf.evaluation.policy_comparison").compare_policies
         result = compare(run, policies, attacks, checks=checks, reuse=reuse, **recorded)
         report = common.Report(result.to_dict(), result.to_text().rstrip())
     else:
-        evaluate = library("rdi_tf.evaluation").evaluate
+        evaluate = library("rdi_tf.evaluation.run").evaluate
         result = evaluate(run, attacks, checks=checks, reuse=reuse, policy=policy, **recorded)
         _, reported = reported_beside(result, RunFolder.open(run).config)
         report = common.Report(json.loads(result.to_json()), to_text(result, reported).rstrip())
     if save_images is None:
         return report
-    path = library("rdi_tf.sample_images").save_images(run, save_images, policy=policy, **options)
+    path = library("rdi_tf.evaluation.sample_images").save_images(run, save_images, policy=policy, **options)
     return common.Report({**report.data, "images_file": str(path)}, f"{report.text}\n\nImages in {path}")
 
 

@@ -34,15 +34,15 @@ def command(run_dir, settings, quiet):
     config = Config.load(PRESET).with_settings(settings)
     progress = None if quiet else common.attack_progress
     line = common.command_line()
-    run = library("rdi_tf.training").train(config, run_dir, progress=not quiet)
+    run = library("rdi_tf.training.run").train(config, run_dir, progress=not quiet)
     found = library("rdi_tf.calibration").calibrate_run(run.path, config.policy, progress=progress)
-    result = library("rdi_tf.evaluation").evaluate(run.path, progress=progress, command=line)
-    library("rdi_tf.sample_images").save_images(run.path, KEPT_IMAGES)
+    result = library("rdi_tf.evaluation.run").evaluate(run.path, progress=progress, command=line)
+    library("rdi_tf.evaluation.sample_images").save_images(run.path, KEPT_IMAGES)
     with held_back_stderr():  # the converter writes dozens of lines
         bundle = library("rdi_tf.export.write").export_run(run.path, overwrite=True, command=line)
     latency = measure(run.path, bundle.path)
     latency.save(run.path / "latency.json")
-    files = library("rdi_tf.report").write_report(run.path, latency=latency)
+    files = library("rdi_tf.reporting.report").write_report(run.path, latency=latency)
     data = {
         "run": str(run.path),
         "calibration": found.to_dict(),
@@ -51,6 +51,7 @@ def command(run_dir, settings, quiet):
         "latency": latency.to_dict(),
         "report": str(files.html),
     }
-    parts = (calibration_text(found), library("rdi_tf.tables").to_text(result).rstrip(), latency_text(latency))
+    table = library("rdi_tf.evaluation.tables").to_text(result).rstrip()
+    parts = (calibration_text(found), table, latency_text(latency))
     where = f"In {run.path}: model.keras, evaluation/, {bundle.path.relative_to(run.path)}/, latency.json"
     return common.Report(data, "\n\n".join([*parts, f"{where}\nTo read: {files.html}"]))

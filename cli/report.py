@@ -35,7 +35,7 @@ def command(run, bundle, benchmark_file, output, data_dir):
         latency = library("rdi_tf.latency").LatencyResult.load(benchmark_file)
     elif bundle is not None:
         latency = measure(run, bundle)
-    files = library("rdi_tf.report").write_report(run, output, latency, data_dir)
+    files = library("rdi_tf.reporting.report").write_report(run, output, latency, data_dir)
     data = {
         "html": str(files.html),
         "markdown": str(files.markdown),

@@ -34,7 +34,7 @@ def command(config, run_dir, strategy, settings, data_dir, quiet):
     """
     chosen = common.read_config(config, settings)
     folder = run_dir or common.run_folder_of(config) or Path("runs") / chosen.name
-    train = library("rdi_tf.training").train
+    train = library("rdi_tf.training.run").train
     run = train(chosen, folder, data_dir=data_dir, progress=not quiet, strategy=strategy)
     best = best_validation(run.history_file)
     text = (

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rdi_tf.checks import check_labels
+from rdi_tf.data.checks import check_labels
 from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.export.benchmark_memory import peak_mb, resident_kb
 from rdi_tf.export.bundle import Bundle

@@ -6,15 +6,15 @@ import numpy as np
 
 from rdi_tf.attacks import form_names
 from rdi_tf.calibration import load_run
-from rdi_tf.data import as_arrays, load_dataset
+from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.errors import ConfigError
+from rdi_tf.evaluation.robustness import ExitAttacker
 from rdi_tf.export.bundle import Bundle
 from rdi_tf.export.cascade import Cascade
 from rdi_tf.export.manifest import BundleError
 from rdi_tf.export.tolerances import KERAS
 from rdi_tf.export.verify import Check, Verification, verify
 from rdi_tf.policies import decide, get_policy
-from rdi_tf.robustness import ExitAttacker
 from rdi_tf.runs import RunFolder
 
 PART = 250  # images at a time, so that feature maps of a large test set are not all kept

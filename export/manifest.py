@@ -11,8 +11,8 @@ import typing
 from dataclasses import dataclass
 
 from rdi_tf.errors import CheckpointError, ConfigError
+from rdi_tf.evaluation.results import ExitCosts
 from rdi_tf.export.manifest_rules import MANIFEST, check_manifest
-from rdi_tf.results import ExitCosts
 
 FORMAT = 1
 

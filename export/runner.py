@@ -3,7 +3,7 @@
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from rdi_tf.checks import check_images
+from rdi_tf.data.checks import check_images
 from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.export.manifest import BundleError
 from rdi_tf.export.manifest_rules import DIRECT, IMAGE

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from rdi_tf.calibration import exit_costs, load_run
-from rdi_tf.checks import check_num_classes
-from rdi_tf.data import as_arrays, load_dataset
+from rdi_tf.data.batches import as_arrays, load_dataset
+from rdi_tf.data.checks import check_num_classes
 from rdi_tf.errors import CheckpointError, ConfigError
 from rdi_tf.export.bundle import Bundle, GoldenVectors, describe_file, new_bundle
 from rdi_tf.export.convert import ExportOptions, convert_stages, convert_unsplit

@@ -15,10 +15,10 @@ _MODULE_OF = {
     "RDINet": "rdi_tf.network",
     "attach_exits": "rdi_tf.network",
     "calibrate_run": "rdi_tf.calibration",
-    "evaluate": "rdi_tf.evaluation",
+    "evaluate": "rdi_tf.evaluation.run",
     "load": "rdi_tf.network",
     "preset_names": "rdi_tf.config",
-    "train": "rdi_tf.training",
+    "train": "rdi_tf.training.run",
 }
 
 __all__ = sorted(_MODULE_OF)

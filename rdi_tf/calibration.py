@@ -7,12 +7,12 @@ import numpy as np
 
 from rdi_tf.calibration_source import CalibrationSource, image_digest
 from rdi_tf.costs import network_costs
-from rdi_tf.data import as_arrays, load_dataset
+from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.errors import CheckpointError
+from rdi_tf.evaluation.results import ExitCosts
+from rdi_tf.evaluation.robustness import ExitAttacker
 from rdi_tf.network import load
 from rdi_tf.policies import decide, get_policy
-from rdi_tf.results import ExitCosts
-from rdi_tf.robustness import ExitAttacker
 from rdi_tf.runs import RunFolder, atomic_path
 from rdi_tf.thresholds import calibrate
 

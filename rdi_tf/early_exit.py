@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from rdi_tf.checks import check_images
+from rdi_tf.data.checks import check_images
 from rdi_tf.errors import DataError
 from rdi_tf.models import split_stages
 from rdi_tf.policies import check_thresholds, get_policy

@@ -60,7 +60,7 @@ def tiny_config():
 @pytest.fixture(scope="session")
 def trained_run(tiny_config, tmp_path_factory):
     """Folder of a finished, calibrated run of `tiny_config`. Copy it before changing anything in it."""
-    from rdi_tf.training import train
+    from rdi_tf.training.run import train
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     train(tiny_config, folder, progress=False)

@@ -12,8 +12,8 @@ MODULES = ("checkpoints", "history", "optimisation", "robustness", "run_keeper",
 
 
 def main(config_file, run_dir, moment):
-    from rdi_tf import training
     from rdi_tf.config import Config
+    from rdi_tf.training import run as training
 
     package = os.path.dirname(training.__file__)
     files = {os.path.join(package, f"{name}.py") for name in MODULES}

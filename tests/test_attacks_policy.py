@@ -9,12 +9,12 @@ import tensorflow as tf
 from rdi_tf.attacks import SLOWDOWN, ExitLosses, ExitRule, craft, loss_function, policy_form_names, search
 from rdi_tf.attacks.exit_rules import TF_POLICIES
 from rdi_tf.config import AttackConfig, ModelConfig
-from rdi_tf.efficacy import efficacy
 from rdi_tf.errors import ConfigError, DataError
+from rdi_tf.evaluation.efficacy import efficacy
+from rdi_tf.evaluation.robustness import ExitAttacker
 from rdi_tf.models import build_network
 from rdi_tf.network import RDINet
 from rdi_tf.policies import POLICIES, decide
-from rdi_tf.robustness import ExitAttacker
 
 SEED = tf.constant([3, 5], tf.int32)
 NAMES = ("branch_1", "branch_2", "main")

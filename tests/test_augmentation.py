@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from rdi_tf._keras import keras
-from rdi_tf.augmentation import STEPS, make_augmentation
 from rdi_tf.config import AUGMENTATIONS, DataConfig
+from rdi_tf.data.augmentation import STEPS, make_augmentation
 from rdi_tf.errors import ConfigError
 
 SHAPE = (8, 6, 3)

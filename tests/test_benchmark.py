@@ -17,7 +17,7 @@ from rdi_tf.export.benchmark import GOLDEN, BenchmarkOptions, benchmark
 from rdi_tf.export.benchmark_images import load_images
 from rdi_tf.export.runner import ModelRunner
 from rdi_tf.latency import LatencyResult
-from rdi_tf.latency_tables import headline, notes, tables
+from rdi_tf.reporting.latency_tables import headline, notes, tables
 
 STAGE_MS = (1.0, 2.0, 4.0)
 UNSPLIT_MS = 8.0

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rdi_tf.checkpoints import Checkpoints, full_disk_explained
 from rdi_tf.errors import CheckpointError, TrainingError
-from rdi_tf.history import History
-from rdi_tf.interrupts import Interrupts
+from rdi_tf.training.checkpoints import Checkpoints, full_disk_explained
+from rdi_tf.training.history import History
+from rdi_tf.training.interrupts import Interrupts
 
 
 @pytest.fixture

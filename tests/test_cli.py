@@ -213,7 +213,7 @@ def test_train_names_the_run_after_the_configuration(tmp_path, monkeypatch):
         raise Stop(run_dir)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rdi_tf.training.train", train)
+    monkeypatch.setattr("rdi_tf.training.run.train", train)
     assert run("train", "mnist-smallcnn").exception.args == (Path("runs/mnist-smallcnn"),)
 
 

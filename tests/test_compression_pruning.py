@@ -19,7 +19,7 @@ from rdi_tf.costs import network_costs
 from rdi_tf.errors import ConfigError
 from rdi_tf.models import build_network
 from rdi_tf.network import RDINet, attach_exits, load
-from rdi_tf.training import train
+from rdi_tf.training.run import train
 
 
 def rdi_tf(*arguments):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rdi_tf import data
 from rdi_tf.config import DataConfig, TrainingConfig
-from rdi_tf.data import as_arrays, check_images, check_labels, check_num_classes, load_dataset, training_batches
+from rdi_tf.data import batches as data
+from rdi_tf.data.batches import as_arrays, check_images, check_labels, check_num_classes, load_dataset, training_batches
 from rdi_tf.errors import DataError
 
 MNIST, CIFAR, DIGITS = (28, 28, 1), (32, 32, 3), (8, 8, 1)

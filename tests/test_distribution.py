@@ -16,8 +16,8 @@ from rdi_tf._keras import keras
 from rdi_tf.config import AttackConfig, Config
 from rdi_tf.distribution import Cluster, in_replicas, open_cluster, replica_seed
 from rdi_tf.errors import ConfigError
+from rdi_tf.evaluation.robustness import ExitAttacker
 from rdi_tf.network import attach_exits, load
-from rdi_tf.robustness import ExitAttacker
 from rdi_tf.runs import RunFolder
 
 SCRIPT = Path(__file__).parent / "worker.py"

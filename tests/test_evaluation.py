@@ -11,18 +11,18 @@ import sys
 import numpy as np
 import pytest
 
-from rdi_tf import suites, workbench
 from rdi_tf.calibration import calibrate_run, exit_costs, load_run
 from rdi_tf.config import AttackConfig, PolicyConfig
-from rdi_tf.data import as_arrays, load_dataset
+from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.errors import CheckpointError, ConfigError
-from rdi_tf.evaluation import evaluate
+from rdi_tf.evaluation import suites, workbench
+from rdi_tf.evaluation.results import EvaluationResult
+from rdi_tf.evaluation.run import evaluate
+from rdi_tf.evaluation.suites import Search, Suite
+from rdi_tf.evaluation.workbench import Workbench
 from rdi_tf.network import load
 from rdi_tf.policies import decide, get_policy
-from rdi_tf.results import EvaluationResult
 from rdi_tf.runs import RunFolder
-from rdi_tf.suites import Search, Suite
-from rdi_tf.workbench import Workbench
 
 EXITS = ("branch_1", "branch_2", "main")
 
@@ -146,7 +146,7 @@ def test_an_interrupted_evaluation_goes_on(run_dir, small_suite, attacks, first,
 
 KILL_ITSELF = """
 import os, signal, sys
-from rdi_tf.evaluation import evaluate
+from rdi_tf.evaluation.run import evaluate
 
 def progress(name, done, total):
     if (name, done) == ("average", 20):

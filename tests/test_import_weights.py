@@ -17,13 +17,13 @@ from click.testing import CliRunner
 from rdi_tf.calibration import exit_costs, load_run
 from rdi_tf.cli import main as cli
 from rdi_tf.config import Config, ModelConfig
-from rdi_tf.data import as_arrays, load_dataset
+from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.errors import CheckpointError, ConfigError
+from rdi_tf.evaluation.robustness import ExitAttacker
 from rdi_tf.importing import import_weights, read_arrays
 from rdi_tf.importing.weights import assign
 from rdi_tf.models import build_network
 from rdi_tf.policies import decide, get_policy
-from rdi_tf.robustness import ExitAttacker
 from rdi_tf.runs import RunFolder
 
 FILE = "triple_wins_resnet38_maxavg"

@@ -18,7 +18,7 @@ DEVICE_MODULES = (
     "rdi_tf.config",
     "rdi_tf.errors",
     "rdi_tf.policies",
-    "rdi_tf.results",
+    "rdi_tf.evaluation.results",
     "rdi_tf.thresholds",
     "rdi_tf.runs",
     "rdi_tf.export",

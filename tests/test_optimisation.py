@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from rdi_tf._keras import keras
 from rdi_tf.config import Config, TrainingConfig
-from rdi_tf.optimisation import WarmupThenDecay, WeightAverage, learning_rate_schedule, sgd
+from rdi_tf.training.optimisation import WarmupThenDecay, WeightAverage, learning_rate_schedule, sgd
 
 
 def rates(training, iterations):

@@ -8,13 +8,13 @@ import shutil
 import numpy as np
 import pytest
 
-from rdi_tf.data import as_arrays, load_dataset
+from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.errors import ConfigError
-from rdi_tf.evaluation import evaluate
+from rdi_tf.evaluation.policy_comparison import compare_policies
+from rdi_tf.evaluation.run import evaluate
+from rdi_tf.evaluation.sample_images import save_images
 from rdi_tf.network import load
 from rdi_tf.policies import POLICIES, decide, get_policy
-from rdi_tf.policy_comparison import compare_policies
-from rdi_tf.sample_images import save_images
 
 OPTIONS = {"limit": 40, "batch_size": 40}
 

@@ -14,11 +14,11 @@ from click.testing import CliRunner
 
 from rdi_tf.cli import main as cli
 from rdi_tf.config import Config
-from rdi_tf.curves import RATIOS, budget_curve
 from rdi_tf.errors import CheckpointError, ConfigError, DataError
-from rdi_tf.pages import Heading, Notes, Paragraph, Picture, TableBlock, to_html, to_markdown
+from rdi_tf.evaluation.reported import reported_beside, reported_points, reported_rows
 from rdi_tf.policies import get_policy
-from rdi_tf.reported import reported_beside, reported_points, reported_rows
+from rdi_tf.reporting.curves import RATIOS, budget_curve
+from rdi_tf.reporting.pages import Heading, Notes, Paragraph, Picture, TableBlock, to_html, to_markdown
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -68,7 +68,7 @@ def test_reported_figures_are_those_of_the_paper(shared):
     from importlib import resources
 
     paper = json.loads((shared / "reference" / "paper_tables.json").read_text())
-    held = tomllib.loads((resources.files("rdi_tf") / "reported.toml").read_text())
+    held = tomllib.loads((resources.files("rdi_tf.evaluation") / "reported.toml").read_text())
     keys = {key.split("_")[0].removeprefix("table"): key for key in paper if key.startswith("table")}
     for table in held["table"]:
         assert table["rows"] == paper[keys[table["name"].removeprefix("Table ")]]
@@ -153,8 +153,8 @@ def test_markdown_shows_text_as_it_is():
 @pytest.fixture(scope="module")
 def evaluated(trained_run, tmp_path_factory):
     """Folder of a run that was evaluated under two attacks, with images kept."""
-    from rdi_tf.evaluation import evaluate
-    from rdi_tf.sample_images import save_images
+    from rdi_tf.evaluation.run import evaluate
+    from rdi_tf.evaluation.sample_images import save_images
 
     folder = tmp_path_factory.mktemp("report") / "run one"
     shutil.copytree(trained_run, folder)
@@ -211,7 +211,7 @@ def test_report_without_latency_and_images_says_so(evaluated, tmp_path):
 
 def test_report_refuses(trained_run, evaluated, latency_file, tmp_path):
     from rdi_tf.latency import LatencyResult
-    from rdi_tf.report import write_report
+    from rdi_tf.reporting.report import write_report
 
     folder = tmp_path / "run"
     shutil.copytree(trained_run, folder)
@@ -261,8 +261,8 @@ def test_compare_refuses_other_data_and_evaluations_without_attacks(evaluated, t
 
 def test_pictures_do_not_lean_on_colour_alone(evaluated):
     """In grey the exits' fills stay apart, and every exit rule has a line style and a marker of its own."""
-    from rdi_tf import plots
     from rdi_tf.policies import POLICIES
+    from rdi_tf.reporting import plots
 
     for count in (2, 3, 7):
         styles = plots.exit_styles(count)
@@ -276,8 +276,8 @@ def test_pictures_do_not_lean_on_colour_alone(evaluated):
 def test_the_same_result_gives_the_same_picture(evaluated):
     from PIL import Image
 
-    from rdi_tf import plots
-    from rdi_tf.run_results import kept_evaluations
+    from rdi_tf.evaluation.run_results import kept_evaluations
+    from rdi_tf.reporting import plots
     from rdi_tf.runs import RunFolder
 
     result = kept_evaluations(RunFolder.open(evaluated))[0].result

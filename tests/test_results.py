@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from rdi_tf.errors import ConfigError, DataError
+from rdi_tf.evaluation.results import EvaluationResult, ExitCosts, TrustWarning, summarise
+from rdi_tf.evaluation.tables import rows, to_csv, to_markdown, to_text
 from rdi_tf.policies import POLICIES, decide
 from rdi_tf.provenance import provenance, strip_folders
-from rdi_tf.results import EvaluationResult, ExitCosts, TrustWarning, summarise
-from rdi_tf.tables import rows, to_csv, to_markdown, to_text
 
 COSTS = ExitCosts(("branch_1", "main"), (100, 300), (1.0, 4.0), 250, 4.0)
 POLICY = POLICIES["max_probability"]

@@ -7,10 +7,10 @@ import tensorflow as tf
 from rdi_tf.attacks import ExitRule, craft
 from rdi_tf.config import AttackConfig, ModelConfig
 from rdi_tf.errors import ConfigError, DataError
+from rdi_tf.evaluation.robustness import ExitAttacker, strongest_logits
 from rdi_tf.models import build_network
 from rdi_tf.network import RDINet
 from rdi_tf.policies import get_policy
-from rdi_tf.robustness import ExitAttacker, strongest_logits
 
 ATTACK = AttackConfig(epsilon=0.1, step_size=0.05, steps=2)
 

@@ -5,7 +5,7 @@ import pytest
 from rdi_tf.attacks.losses import LOSSES
 from rdi_tf.config import ALGORITHMS, AttackConfig, Config
 from rdi_tf.errors import ConfigError
-from rdi_tf.suites import SEARCHES, SUITES, Search, depends_on_rule, plan_attacks
+from rdi_tf.evaluation.suites import SEARCHES, SUITES, Search, depends_on_rule, plan_attacks
 
 EXITS = ("branch_1", "branch_2", "main")
 ATTACK = AttackConfig(epsilon=0.3, step_size=0.01, steps=40)

@@ -10,8 +10,8 @@ import pytest
 
 from rdi_tf.config import AttackConfig
 from rdi_tf.errors import ConfigError
-from rdi_tf.evaluation import evaluate
-from rdi_tf.sweeps import scaled_attack, sweep_epsilons
+from rdi_tf.evaluation.run import evaluate
+from rdi_tf.evaluation.sweeps import scaled_attack, sweep_epsilons
 
 ATTACK = AttackConfig(epsilon=0.02, step_size=0.01, steps=3)
 

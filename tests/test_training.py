@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rdi_tf import training
 from rdi_tf._keras import keras
 from rdi_tf.errors import CheckpointError
 from rdi_tf.models import registry
 from rdi_tf.models.layers import batch_norm, convolution, relu
 from rdi_tf.network import build, load
 from rdi_tf.runs import RunFolder
-from rdi_tf.training import TrainingError, train
+from rdi_tf.training import run as training
+from rdi_tf.training.run import TrainingError, train
 
 ITERATIONS = 6
 
@@ -295,7 +295,7 @@ def test_a_full_disk_is_named_and_loses_nothing(config, finished, tmp_path, monk
     shutil.rmtree(newest_checkpoint(run))  # it stands after iteration 3 again
     kept = [*newest_checkpoint(run).iterdir(), run.model_file, run.config_file]
     before = [path.read_bytes() for path in kept]
-    monkeypatch.setattr("rdi_tf.history.History.is_best", lambda history, accuracy: True)
+    monkeypatch.setattr("rdi_tf.training.history.History.is_best", lambda history, accuracy: True)
     monkeypatch.setattr(place, no_space)
     with pytest.raises(TrainingError, match="run cannot be written: no space left on device. The last checkpoint"):
         train(config, run.path, progress=False)

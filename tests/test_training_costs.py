@@ -7,7 +7,7 @@ import pytest
 from rdi_tf.config import Config
 from rdi_tf.errors import ConfigError
 from rdi_tf.network import build
-from rdi_tf.training_costs import iteration_costs
+from rdi_tf.training.costs import iteration_costs
 
 WHOLE = 11_135_152  # all exits
 CONV1 = 26 * 26 * 9 * 32

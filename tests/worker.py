@@ -14,8 +14,8 @@ def main(config_file, run_dir, strategy, dies_after=-1):
     if strategy == "mirrored":
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    from rdi_tf import training
     from rdi_tf.config import Config
+    from rdi_tf.training import run as training
 
     original = training.RunKeeper.on_train_batch_end
 

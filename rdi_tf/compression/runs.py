@@ -13,12 +13,12 @@ from rdi_tf.compression.clustering import ClusteredRDINet
 from rdi_tf.compression.pruning import PrunedRDINet
 from rdi_tf.compression.quantization import QuantizedRDINet, is_quantized, start_ranges
 from rdi_tf.compression.sparsity import count_zeros
-from rdi_tf.data import as_arrays, load_dataset
+from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.errors import ConfigError
 from rdi_tf.network import RDINet
-from rdi_tf.optimisation import sgd
 from rdi_tf.runs import RunFolder, write_atomic
-from rdi_tf.training import train
+from rdi_tf.training.optimisation import sgd
+from rdi_tf.training.run import train
 
 FINE_TUNING = 0.1  # share of the iterations, and of the learning rate, of the run that it starts from
 VALIDATIONS = 4

@@ -6,8 +6,8 @@ import numpy as np
 
 from rdi_tf.config import AttackConfig
 from rdi_tf.errors import DataError
-from rdi_tf.results import EvaluationResult
-from rdi_tf.suites import depends_on_rule
+from rdi_tf.evaluation.results import EvaluationResult
+from rdi_tf.evaluation.suites import depends_on_rule
 
 # By how much a network's clean logits may differ from those that it gave then.
 SAME_LOGITS = 1e-3
@@ -21,8 +21,8 @@ def kept_logits(bench, attacks):
     taken.
 
     Args:
-      bench: the `rdi_tf.workbench.Workbench` of a run.
-      attacks: sequence of `rdi_tf.suites.NamedAttack`.
+      bench: the `rdi_tf.evaluation.workbench.Workbench` of a run.
+      attacks: sequence of `rdi_tf.evaluation.suites.NamedAttack`.
 
     Returns:
       Dict from attack name to exit logits (n, exits, classes), for the attacks that were found.

@@ -33,7 +33,7 @@ def rows(result, reported=None):
     """The table's rows.
 
     Args:
-      result: a `rdi_tf.results.EvaluationResult`.
+      result: a `rdi_tf.evaluation.results.EvaluationResult`.
       reported: dict from the paper's row names ("TA", "ATA (Branch 1)", …, in percent; "Average MFlops", "Computation
         Saving") to its figures. Those without a measured counterpart get rows of their own, at the end.
 

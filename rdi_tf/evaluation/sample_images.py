@@ -6,8 +6,8 @@ import json
 import numpy as np
 
 from rdi_tf.attacks import SLOWDOWN
+from rdi_tf.evaluation.workbench import Workbench
 from rdi_tf.runs import atomic_path
-from rdi_tf.workbench import Workbench
 
 FILE = "images.npz"
 
@@ -18,7 +18,7 @@ def save_images(run_dir, count, **options):
     Args:
       run_dir: a run folder with a calibrated model.
       count: number of images.
-      **options: as `rdi_tf.workbench.Workbench.open` takes them, but for limit.
+      **options: as `rdi_tf.evaluation.workbench.Workbench.open` takes them, but for limit.
 
     Returns:
       Path of RUN/evaluation/images.npz, which holds `clean`, `max_average` and `slowdown`, each float32 (count, height,
@@ -26,7 +26,7 @@ def save_images(run_dir, count, **options):
       `description`, JSON text of the attack, the exit rule and its thresholds.
 
     Raises:
-      CheckpointError, ConfigError, DataError: as `rdi_tf.evaluation.evaluate`'s.
+      CheckpointError, ConfigError, DataError: as `rdi_tf.evaluation.run.evaluate`'s.
     """
     bench = Workbench.open(run_dir, **{**options, "limit": count})
     attacker = bench.attacker(bench.attack)

@@ -7,12 +7,12 @@ import shutil
 from dataclasses import dataclass
 
 from rdi_tf.errors import ConfigError
-from rdi_tf.evaluation import evaluate_bench, evaluation_name
+from rdi_tf.evaluation.results import EvaluationResult
+from rdi_tf.evaluation.run import evaluate_bench, evaluation_name
+from rdi_tf.evaluation.suites import depends_on_rule, plan_attacks
+from rdi_tf.evaluation.workbench import Workbench
 from rdi_tf.policies import POLICIES
-from rdi_tf.results import EvaluationResult
 from rdi_tf.runs import write_atomic
-from rdi_tf.suites import depends_on_rule, plan_attacks
-from rdi_tf.workbench import Workbench
 
 FORMAT = 1
 COLUMNS = (
@@ -31,7 +31,7 @@ class PolicyComparison:
     """Evaluations of one network that differ in the exit rule alone.
 
     Attributes:
-      results: one `rdi_tf.results.EvaluationResult` for each rule.
+      results: one `rdi_tf.evaluation.results.EvaluationResult` for each rule.
     """
 
     results: tuple[EvaluationResult, ...]
@@ -77,8 +77,8 @@ def compare_policies(run_dir, policies="all", attacks="paper", *, checks=True, r
     Args:
       run_dir: a run folder with a model.
       policies: "all", or names of exit rules separated by commas.
-      attacks, checks, reuse, command: as `rdi_tf.evaluation.evaluate`'s.
-      **options: as `rdi_tf.workbench.Workbench.open` takes them, but for policy.
+      attacks, checks, reuse, command: as `rdi_tf.evaluation.run.evaluate`'s.
+      **options: as `rdi_tf.evaluation.workbench.Workbench.open` takes them, but for policy.
 
     Returns:
       `PolicyComparison`; also written to RUN/evaluation as JSON, CSV and Markdown.

@@ -39,9 +39,10 @@ def reported_rows(config, attack):
       attack: how the evaluation's attack searched, as `EvaluationResult.attack` holds it.
 
     Returns:
-      (name, rows): the table's name in the paper, and a dict from its row names to figures, as `rdi_tf.tables.rows`
-      takes it. ("", {}) where the paper has no such experiment: another network, data set, defence, algorithm, epsilon
-      or number of steps. Light branches or another training schedule make no difference here; the report says them.
+      (name, rows): the table's name in the paper, and a dict from its row names to figures, as
+      `rdi_tf.evaluation.tables.rows` takes it. ("", {}) where the paper has no such experiment: another network,
+      data set, defence, algorithm, epsilon or number of steps. Light branches or another training schedule
+      make no difference here; the report says them.
     """
     table = _read()
     if attack.get("norm", "linf") != "linf" or attack.get("restarts", 1) != 1:
@@ -60,7 +61,7 @@ def reported_beside(result, config):
     """The paper's figures that may stand beside an evaluation.
 
     Args:
-      result: a `rdi_tf.results.EvaluationResult`.
+      result: a `rdi_tf.evaluation.results.EvaluationResult`.
       config: the `Config` of its run.
 
     Returns:
@@ -95,4 +96,4 @@ def backbone_name(model):
 
 
 def _read():
-    return tomllib.loads((resources.files("rdi_tf") / "reported.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((resources.files("rdi_tf.evaluation") / "reported.toml").read_text(encoding="utf-8"))

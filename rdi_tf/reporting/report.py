@@ -7,19 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from rdi_tf import plots, tables
 from rdi_tf.calibration import CalibrationImages, load_run
-from rdi_tf.curves import budget_curve
 from rdi_tf.errors import ConfigError
-from rdi_tf.latency_tables import headline
-from rdi_tf.latency_tables import notes as latency_notes
-from rdi_tf.latency_tables import tables as latency_tables
-from rdi_tf.pages import Heading, Notes, Paragraph, Picture, TableBlock, to_html, to_markdown
+from rdi_tf.evaluation import tables
+from rdi_tf.evaluation.reported import reported_beside
+from rdi_tf.evaluation.run_results import kept_evaluations
 from rdi_tf.policies import POLICIES, decide, get_policy
-from rdi_tf.reported import reported_beside
-from rdi_tf.run_results import kept_evaluations
+from rdi_tf.reporting import plots
+from rdi_tf.reporting.curves import budget_curve
+from rdi_tf.reporting.latency_tables import headline
+from rdi_tf.reporting.latency_tables import notes as latency_notes
+from rdi_tf.reporting.latency_tables import tables as latency_tables
+from rdi_tf.reporting.pages import Heading, Notes, Paragraph, Picture, TableBlock, to_html, to_markdown
+from rdi_tf.reporting.samples import load_samples
 from rdi_tf.runs import RunFolder, write_atomic
-from rdi_tf.samples import load_samples
 
 EXAMPLES = 5  # a picture wider than this cannot be read on a phone
 MACS = "executed MACs per image, millions"

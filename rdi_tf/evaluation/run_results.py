@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from rdi_tf.errors import CheckpointError, DataError
-from rdi_tf.results import EvaluationResult
+from rdi_tf.evaluation.results import EvaluationResult
 
 
 @dataclass(frozen=True)

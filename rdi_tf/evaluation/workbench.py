@@ -18,13 +18,13 @@ from rdi_tf.attacks import ExitRule
 from rdi_tf.calibration import CalibrationImages, exit_costs, load_run
 from rdi_tf.calibration_source import CalibrationSource
 from rdi_tf.config import AttackConfig, Config
-from rdi_tf.data import as_arrays, load_dataset
+from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.errors import CheckpointError
+from rdi_tf.evaluation.robustness import ExitAttacker
+from rdi_tf.evaluation.suites import depends_on_rule
 from rdi_tf.network import RDINet
 from rdi_tf.policies import decide, get_policy
-from rdi_tf.robustness import ExitAttacker
 from rdi_tf.runs import RunFolder
-from rdi_tf.suites import depends_on_rule
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class Workbench:
         """Run attacks, those on survivors in turns.
 
         Args:
-          attacks: sequence of `rdi_tf.suites.NamedAttack`.
+          attacks: sequence of `rdi_tf.evaluation.suites.NamedAttack`.
           known: dict from attack name to exit logits that need not be computed again, or None.
 
         Returns:

@@ -6,16 +6,16 @@ import time
 
 import numpy as np
 
-from rdi_tf.kept import kept_logits
+from rdi_tf.evaluation.kept import kept_logits
+from rdi_tf.evaluation.reported import reported_beside
+from rdi_tf.evaluation.results import summarise
+from rdi_tf.evaluation.suites import SUITES, plan_attacks
+from rdi_tf.evaluation.tables import to_csv, to_markdown
+from rdi_tf.evaluation.trust import run_checks
+from rdi_tf.evaluation.workbench import Workbench
 from rdi_tf.policies import get_policy
 from rdi_tf.provenance import provenance
-from rdi_tf.reported import reported_beside
-from rdi_tf.results import summarise
 from rdi_tf.runs import atomic_path, write_atomic
-from rdi_tf.suites import SUITES, plan_attacks
-from rdi_tf.tables import to_csv, to_markdown
-from rdi_tf.trust import run_checks
-from rdi_tf.workbench import Workbench
 
 # Suites after which no file is named; an empty name is that of a list.
 PLAIN = ("", "none", "all", "paper")
@@ -29,17 +29,17 @@ def evaluate(run_dir, attacks="paper", *, checks=True, reuse=False, command="", 
     Args:
       run_dir: a run folder with a calibrated model.
       attacks: a suite ("paper": every exit, average, max-average; "all": random too; "quick", "strong", "slowdown",
-        "none"), or attacks separated by commas (`rdi_tf.suites`).
-      checks: whether to check that the figures can be trusted (`rdi_tf.trust`).
+        "none"), or attacks separated by commas (`rdi_tf.evaluation.suites`).
+      checks: whether to check that the figures can be trusted (`rdi_tf.evaluation.trust`).
       reuse: take what an earlier evaluation of the same network kept, for attacks that it ran in the same way and that
         do not depend on the exit rule.
       command: the command line, for the record.
       **options: attack, policy, attack_outputs, limit, seed, batch_size, data_dir, progress: as
-        `rdi_tf.workbench.Workbench.open` takes them.
+        `rdi_tf.evaluation.workbench.Workbench.open` takes them.
 
     Returns:
-      `rdi_tf.results.EvaluationResult`; also written to RUN/evaluation as JSON, CSV and Markdown, with the exit logits
-      behind it as NPZ.
+      `rdi_tf.evaluation.results.EvaluationResult`; also written to RUN/evaluation as JSON, CSV and Markdown, with
+      the exit logits behind it as NPZ.
 
     Raises:
       CheckpointError: no run, no model, or a model without thresholds.
@@ -64,7 +64,7 @@ def evaluate_bench(bench, attacks="paper", checks=True, reuse=False, command="",
       known: dict from attack name to exit logits that need not be computed again, or None.
 
     Returns:
-      The `EvaluationResult`, and the `rdi_tf.workbench.Attacked` behind it.
+      The `EvaluationResult`, and the `rdi_tf.evaluation.workbench.Attacked` behind it.
 
     Raises:
       ConfigError: an unknown attack.

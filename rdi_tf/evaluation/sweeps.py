@@ -9,11 +9,11 @@ import time
 from dataclasses import dataclass
 
 from rdi_tf.errors import ConfigError
-from rdi_tf.evaluation import evaluation_name
+from rdi_tf.evaluation.run import evaluation_name
+from rdi_tf.evaluation.suites import plan_attacks
+from rdi_tf.evaluation.workbench import Workbench
 from rdi_tf.provenance import provenance
 from rdi_tf.runs import write_atomic
-from rdi_tf.suites import plan_attacks
-from rdi_tf.workbench import Workbench
 
 FORMAT = 1
 
@@ -83,10 +83,10 @@ def sweep_epsilons(run_dir, epsilons, attacks="average", *, command="", **option
     Args:
       run_dir: a run folder with a calibrated model.
       epsilons: radii, at least one; 0 for no attack at all.
-      attacks: a suite or a list, as `rdi_tf.evaluation.evaluate`'s. Step sizes grow with epsilon, number and kind of
-        steps stay.
+      attacks: a suite or a list, as `rdi_tf.evaluation.run.evaluate`'s. Step sizes grow with epsilon, number
+        and kind of steps stay.
       command: the command line, for the record.
-      **options: as `rdi_tf.workbench.Workbench.open` takes them.
+      **options: as `rdi_tf.evaluation.workbench.Workbench.open` takes them.
 
     Returns:
       `SweepResult`; also written to RUN/evaluation as JSON, CSV and Markdown.

@@ -1,7 +1,7 @@
 """Where images come from: TFDS sets, folders of images, scikit-learn's digits.
 
-A source is the data set's own training or test part, in its own fixed order, not yet decoded. `rdi_tf.data` splits,
-decodes, resizes and batches it.
+A source is the data set's own training or test part, in its own fixed order, not yet decoded. `rdi_tf.data.batches`
+splits, decodes, resizes and batches it.
 """
 
 import os

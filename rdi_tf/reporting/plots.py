@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rdi_tf.tables import attack_label
+from rdi_tf.evaluation.tables import attack_label
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -60,7 +60,7 @@ def exits_figure(result):
     """Where images left, clean and under each attack, a bar for each (the paper's Figure 2): PNG bytes.
 
     Args:
-      result: a `rdi_tf.results.EvaluationResult`.
+      result: a `rdi_tf.evaluation.results.EvaluationResult`.
     """
     outcomes = [result.clean, *(attack for attack in result.attacks if attack.kind == "attack")]
     names = ["clean", *(attack_label(outcome.name) for outcome in outcomes[1:])]
@@ -87,7 +87,7 @@ def budget_figure(panels, exit_costs, unit, operating=()):
     """Accuracy against cost as the thresholds move, a panel for each set of images, a line for each exit rule.
 
     Args:
-      panels: dict from a panel's title to its `rdi_tf.curves.Curve`s.
+      panels: dict from a panel's title to its `rdi_tf.reporting.curves.Curve`s.
       exit_costs: what leaving at each exit costs, in `unit`.
       unit: label of the horizontal axis.
       operating: `Operating` points.

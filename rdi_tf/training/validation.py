@@ -1,7 +1,7 @@
 """Accuracy through the exit policy on validation images, while a network is in training."""
 
+from rdi_tf.evaluation.robustness import ExitAttacker
 from rdi_tf.policies import POLICIES, decide
-from rdi_tf.robustness import ExitAttacker
 from rdi_tf.thresholds import equal_share
 
 

@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from rdi_tf.attacks.loops import with_gradient
 from rdi_tf.calibration_source import image_digest
+from rdi_tf.evaluation.results import TrustWarning
+from rdi_tf.evaluation.suites import NamedAttack
 from rdi_tf.policies import decide, get_policy
-from rdi_tf.results import TrustWarning
-from rdi_tf.suites import NamedAttack
 
 SUBSET = 100
 VANISHED = 0.05  # share of the images without a gradient
@@ -30,9 +30,9 @@ def run_checks(bench, plan, attacked):
     """Make all checks that apply.
 
     Args:
-      bench: the `rdi_tf.workbench.Workbench` of the evaluation.
-      plan: the `rdi_tf.suites.Plan` that was run.
-      attacked: the `rdi_tf.workbench.Attacked` that came of it.
+      bench: the `rdi_tf.evaluation.workbench.Workbench` of the evaluation.
+      plan: the `rdi_tf.evaluation.suites.Plan` that was run.
+      attacked: the `rdi_tf.evaluation.workbench.Attacked` that came of it.
 
     Returns:
       Names of the checks that were made, and a tuple of `TrustWarning`, one for each that found something.

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rdi_tf.efficacy import efficacy
 from rdi_tf.errors import ConfigError, DataError
+from rdi_tf.evaluation.efficacy import efficacy
 from rdi_tf.plain_values import build_dataclass, refuse_constant
 from rdi_tf.policies import decide
 from rdi_tf.runs import write_atomic
@@ -67,7 +67,7 @@ class Outcome:
       average_paper_mflops: the paper's MFlops per image.
       executed_saving: 1 - average / backbone, in executed multiply-adds; negative where the branches cost more.
       paper_saving: the same in the paper's MFlops.
-      efficacy: what is left of the saving, between 0 and 1 (`rdi_tf.efficacy`), over executed multiply-adds.
+      efficacy: what is left of the saving, between 0 and 1 (`rdi_tf.evaluation.efficacy`), over executed multiply-adds.
       images: number of images that the attack was run on.
       search: how the attack searched (algorithm, epsilon, …), plain values; empty for "clean".
     """
@@ -91,7 +91,7 @@ class TrustWarning:
     """A reason not to take the figures at face value.
 
     Attributes:
-      check: name of the check that found it (`rdi_tf.trust`).
+      check: name of the check that found it (`rdi_tf.evaluation.trust`).
       message: what was found, in one sentence.
     """
 

@@ -7,12 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 from rdi_tf.attacks import SLOWDOWN, craft, form_names, loss_function, policy_form_names
-from rdi_tf.checks import check_images, check_labels
+from rdi_tf.data.checks import check_images, check_labels
 from rdi_tf.distribution import in_replicas
+from rdi_tf.evaluation.policy_outputs import combines, policy_losses
 from rdi_tf.models import fold_batch_norm
 from rdi_tf.network import RDINet
 from rdi_tf.policies import get_policy, log_softmax
-from rdi_tf.policy_outputs import combines, policy_losses
 from rdi_tf.runs import atomic_path
 
 

@@ -3,7 +3,7 @@
 Images are float32 (height, width, channels) in [0, 1], labels int32. The splits follow a fixed rule: of the data set's
 own training part, in its own fixed order, the examples with index % n == n - 1 (n = `DataConfig.validation_every`) are
 for validation and all others for training; the data set's own test part is the test split. A data set without one gives
-every fifth example to it first (see `rdi_tf.data_sources`).
+every fifth example to it first (see `rdi_tf.data.sources`).
 """
 
 import math
@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
-from rdi_tf.augmentation import make_augmentation
-from rdi_tf.checks import check_images, check_labels, check_num_classes
-from rdi_tf.data_sources import keep, open_source
+from rdi_tf.data.augmentation import make_augmentation
+from rdi_tf.data.checks import check_images, check_labels, check_num_classes
+from rdi_tf.data.sources import keep, open_source
 from rdi_tf.errors import DataError
 
 __all__ = [

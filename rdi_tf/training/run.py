@@ -2,16 +2,16 @@
 
 from rdi_tf._keras import keras
 from rdi_tf.calibration import calibrate_run, load_run
-from rdi_tf.checkpoints import full_disk_explained
-from rdi_tf.data import as_arrays, check_num_classes, load_dataset, training_batches
+from rdi_tf.data.batches import as_arrays, check_num_classes, load_dataset, training_batches
 from rdi_tf.distribution import open_cluster
 from rdi_tf.errors import ConfigError, TrainingError
 from rdi_tf.network import build
-from rdi_tf.optimisation import sgd
 from rdi_tf.precision import precision
-from rdi_tf.run_keeper import RunKeeper
 from rdi_tf.runs import RunFolder
-from rdi_tf.validation import Validator
+from rdi_tf.training.checkpoints import full_disk_explained
+from rdi_tf.training.keeper import RunKeeper
+from rdi_tf.training.optimisation import sgd
+from rdi_tf.training.validation import Validator
 
 __all__ = ["RunKeeper", "TrainingError", "Validator", "train"]
 

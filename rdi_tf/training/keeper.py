@@ -10,15 +10,15 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from rdi_tf._keras import keras
-from rdi_tf.checkpoints import Checkpoints
 from rdi_tf.distribution import Cluster
 from rdi_tf.errors import TrainingError
-from rdi_tf.history import History
-from rdi_tf.interrupts import Interrupts
-from rdi_tf.optimisation import WeightAverage
 from rdi_tf.precision import as_float32
 from rdi_tf.runs import atomic_path
-from rdi_tf.validation import Validator
+from rdi_tf.training.checkpoints import Checkpoints
+from rdi_tf.training.history import History
+from rdi_tf.training.interrupts import Interrupts
+from rdi_tf.training.optimisation import WeightAverage
+from rdi_tf.training.validation import Validator
 
 
 class RunKeeper(keras.callbacks.Callback):

@@ -4,14 +4,14 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rdi_tf import plots
 from rdi_tf.errors import ConfigError
-from rdi_tf.pages import Heading, Notes, Paragraph, Picture, TableBlock
-from rdi_tf.report import ReportFiles, write_pages
-from rdi_tf.reported import reported_points
-from rdi_tf.run_results import kept_evaluations
+from rdi_tf.evaluation.reported import reported_points
+from rdi_tf.evaluation.run_results import kept_evaluations
+from rdi_tf.evaluation.tables import title
+from rdi_tf.reporting import plots
+from rdi_tf.reporting.pages import Heading, Notes, Paragraph, Picture, TableBlock
+from rdi_tf.reporting.report import ReportFiles, write_pages
 from rdi_tf.runs import RunFolder, write_atomic
-from rdi_tf.tables import title
 
 HEADER = ("", "TA", "ATA, worst attack", "per-image worst", "MFlops (paper)", "executed MACs", "… clean", "images")
 ROBUST = "ATA: accuracy under the worst attack, %"
@@ -56,7 +56,7 @@ def compare_runs(run_dirs, output, with_reported=True):
       with_reported: add the paper's networks on that data set.
 
     Returns:
-      (list of `ComparedRun`, `rdi_tf.report.ReportFiles`).
+      (list of `ComparedRun`, `rdi_tf.reporting.report.ReportFiles`).
 
     Raises:
       CheckpointError: no run, or no evaluation in it.

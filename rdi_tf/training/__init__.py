@@ -1,0 +1,1 @@
+"""Runs: iterations that survive, what is written down when, schedules, weight averages."""

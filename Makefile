@@ -4,8 +4,8 @@ PYTHON ?= python
 BUNDLES ?=
 
 # What the API reference shows; a package that says what is public hides its modules.
-API = rdi_tf $(addprefix rdi_tf.,attacks calibration config costs data early_exit errors evaluation export export.compare \
-	export.verify export.write latency models network policies policy_comparison results suites sweeps thresholds training)
+API = rdi_tf $(addprefix rdi_tf.,attacks calibration compression config costs data early_exit errors evaluation export export.compare \
+	export.verify export.write importing latency models network policies reporting thresholds training)
 
 .PHONY: install test test-slow test-arm android lint docs ci
 

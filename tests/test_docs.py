@@ -1,5 +1,6 @@
 """The documentation against what it describes."""
 
+import pydoc
 import re
 
 import pytest
@@ -32,3 +33,14 @@ def test_commands_and_presets_that_pages_name_exist(repository, page):
         assert name in COMMANDS, f"{page}: rdi-tf {name}"
     for name in re.findall(r"^(?:    )?rdi-tf (?:train|costs) ((?:mnist|cifar10|digits)-[\w-]+)", text, flags=re.M):
         assert name in preset_names(), f"{page}: {name}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md", "Makefile"])
+def test_modules_and_files_that_pages_name_exist(repository, page):
+    text = (repository / page).read_text(encoding="utf-8")
+    listed = re.search(r"addprefix rdi_tf\.,([^)]*)", text)  # the Makefile's API
+    names = [f"rdi_tf.{name}" for name in listed[1].replace("\\", "").split()] if listed else []
+    for name in [*names, *re.findall(r"`(rdi_tf(?:\.\w+)+)`", text)]:
+        assert pydoc.locate(name) is not None, f"{page}: {name}"
+    for file in re.findall(r"`((?:rdi_tf|cli|export|tests|benchmarks|android_demo)/[\w/]+\.\w+)`", text):
+        assert (repository / file).is_file(), f"{page}: {file}"

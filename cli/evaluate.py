@@ -29,6 +29,13 @@ separated by commas, as main,rerouted,apgd-ce/average."""
     show_default=True,
     help="Attack each exit's own logits, or what the exit rule calls classes from.",
 )
+@click.option(
+    "--strategy",
+    type=click.Choice(["single", "mirrored", "multi-worker"]),
+    default="single",
+    show_default=True,
+    help="Attack on one device, on all of this machine, or on all machines that TF_CONFIG names.",
+)
 @click.option("--checks/--no-checks", default=True, help="Check that the figures can be trusted.  [default: checks]")
 @click.option("--reuse", is_flag=True, help="Take what earlier evaluations kept in RUN/evaluation where it fits.")
 @click.option("--save-images", type=click.IntRange(1), metavar="N", help="Keep N clean and attacked images, too.")
@@ -37,17 +44,18 @@ separated by commas, as main,rerouted,apgd-ce/average."""
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the attacks.")
 @common.data_dir_option
 @common.quiet_option
-def command(run, attacks, settings, epsilons, policy, policies, checks, reuse, save_images, quiet, **options):
+def command(run, attacks, settings, epsilons, policy, policies, strategy, checks, reuse, save_images, quiet, **options):
     """Evaluate RUN's network on its test images, clean and attacked, and print the paper's table.
 
     The attack is the run's evaluation attack; --set evaluation.KEY=VALUE (algorithm, epsilon, step_size, steps,
     restarts) changes it. The table is kept in RUN/evaluation; an evaluation that was stopped goes on where it was.
     """
-    options["attack"] = common.section_of_run(run, "evaluation", settings)
-    options["progress"] = None if quiet else common.attack_progress
-    recorded = {"command": common.command_line(), **options}
     if sum(option is not None for option in (epsilons, policies)) == 2 or (policy and policies):
         raise ConfigError("--policies goes with neither --epsilons nor --policy")
+    options["attack"] = common.section_of_run(run, "evaluation", settings)
+    options["progress"] = None if quiet else common.attack_progress
+    options["cluster"] = library("rdi_tf.distribution").open_cluster(strategy)
+    recorded = {"command": common.command_line(), **options}
     if epsilons is not None:
         sweep = library("rdi_tf.evaluation.sweeps").sweep_epsilons
         result = sweep(run, parse_fractions(epsilons), attacks, policy=policy, **recorded)

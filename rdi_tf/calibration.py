@@ -102,11 +102,17 @@ class CalibrationImages:
     source: CalibrationSource
 
     @classmethod
-    def of(cls, net, config, data_dir=None, limit=None, progress=None):
-        """Run `net` on the validation images of `config`, a `Config`; other arguments as `calibrate_run`'s."""
+    def of(cls, net, config, data_dir=None, limit=None, progress=None, cluster=None):
+        """Run `net` on the validation images of `config`, a `Config`.
+
+        Args:
+          net, config: the `RDINet` and its `Config`.
+          data_dir, limit, progress: as `calibrate_run`'s.
+          cluster: `rdi_tf.distribution.Cluster` in whose scope the network was made; None for one device.
+        """
         images, labels = as_arrays(load_dataset(config.data, "validation", config.model.input_shape, data_dir), limit)
         source = CalibrationSource(Path(config.data.name).name, "validation", len(images), image_digest(images))
-        attacker = ExitAttacker(net, config.evaluation, config.training.seed)
+        attacker = ExitAttacker(net, config.evaluation, config.training.seed, cluster=cluster)
         logits = attacker.clean_logits(images)
         if config.policy.adversarial:
             attacked = attacker.logits(["max_average"], images, labels, progress=progress)["max_average"]

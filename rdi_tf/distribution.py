@@ -1,10 +1,11 @@
-"""Training on several devices or machines, by TensorFlow's own distribution strategies.
+"""Training and evaluation on several devices or machines, by TensorFlow's own distribution strategies.
 
 Every global batch is the one that a single device would have seen; each replica takes its share of the rows. Gradients
 are summed over the replicas, each of which divides by their number, so that the step is that of the whole batch.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -41,7 +42,7 @@ def open_cluster(name):
 
 
 class Cluster:
-    """The replicas that train a run together, and what this process does among them.
+    """The replicas that train a run, or attack it, together, and what this process does among them.
 
     Attributes:
       strategy: a `tf.distribute.Strategy`, or None for one device.
@@ -51,10 +52,11 @@ class Cluster:
         self.strategy = strategy
         self._resolver = getattr(strategy, "cluster_resolver", None)  # MultiWorkerMirroredStrategy has one
         self._sum = tf.function(self._sum_in_replicas, autograph=False)
+        self._first = tf.function(self._of_first_replica, autograph=False)
 
     @property
     def replicas(self):
-        """Number of devices that train, on all machines."""
+        """Number of devices, on all machines."""
         return 1 if self.strategy is None else self.strategy.num_replicas_in_sync
 
     @property
@@ -123,14 +125,30 @@ class Cluster:
 
     def check_same(self, iteration):
         """Refuse, by `CheckpointError`, processes that would go on from different iterations."""
-        if self.workers == 1:
-            return
-        total = int(self._sum(tf.constant([iteration], tf.int64)).numpy()[0])
-        if total != iteration * self.replicas:
+        if not self._all_have(iteration):
             raise CheckpointError(
                 f"this worker stands at iteration {iteration}, others elsewhere: the run's folder must lie on a file "
                 "system that all workers share"
             )
+
+    def check_same_work(self, description):
+        """Refuse, by `ConfigError`, processes that are about to do different work, described by a string."""
+        if not self._all_have(int.from_bytes(hashlib.sha256(description.encode()).digest()[:4], "big")):
+            raise ConfigError(
+                "this worker was given other work than others: expected the same command in every process, and the "
+                "same run folder and data in its reach"
+            )
+
+    def from_chief(self, values):
+        """What the chief has, in every process; all must ask at the same time.
+
+        Args:
+          values: float32 array, of one shape in all processes; only the chief's counts.
+
+        Returns:
+          float32 array.
+        """
+        return values if self.workers == 1 else self._first(tf.constant(values)).numpy()
 
     def agree(self, weights):
         """Give every replica the mean of what is each one's own: the running averages of batch norm."""
@@ -166,6 +184,20 @@ class Cluster:
                 shutil.copy(shared.history_file, mine.history_file)
             self.wait()
             yield mine
+
+    def _all_have(self, number):
+        """Whether a whole number is the same in all processes; all must ask at the same time."""
+        if self.workers == 1:
+            return True
+        return int(self._sum(tf.constant([number], tf.int64)).numpy()[0]) == number * self.replicas
+
+    def _of_first_replica(self, values):
+        def replica():
+            context = tf.distribute.get_replica_context()
+            first = tf.cast(tf.equal(context.replica_id_in_sync_group, 0), values.dtype)
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, first * values)
+
+        return self.strategy.experimental_local_results(self.strategy.run(replica))[0]
 
     def _sum_in_replicas(self, values):
         def replica():

@@ -1,6 +1,7 @@
 """Fixtures that several test files use. Importing this imports no TensorFlow."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,22 @@ def tfds_dir():
     if not folder.is_dir():
         pytest.skip(f"needs TFDS data sets (TFDS_DATA_DIR, or {folder})")
     return folder
+
+
+@pytest.fixture
+def free_ports():
+    """Function: a count -> ports of this machine that nobody listened on a moment ago."""
+
+    def find(count):
+        sockets = [socket.socket() for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        ports = [one.getsockname()[1] for one in sockets]
+        for one in sockets:
+            one.close()
+        return ports
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -112,21 +111,11 @@ def test_attacks_shared_by_one_replica_are_those_without_a_strategy(lonely, digi
         hidden = keras.layers.Dense(12, activation="relu", name="hidden")(keras.layers.Flatten()(image))
         net = attach_exits(keras.Model(image, keras.layers.Dense(10)(hidden)), ["hidden"])
     found, wanted = (
-        ExitAttacker(net, config, 3, 4, strategy=strategy).logits(["main", "max_average"], images, labels)
-        for strategy in (lonely.strategy, None)
+        ExitAttacker(net, config, 3, 4, cluster=cluster).logits(["main", "max_average"], images, labels)
+        for cluster in (lonely, None)
     )
     for form, logits in wanted.items():
         np.testing.assert_allclose(found[form], logits, atol=1e-5)
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def start(config_file, run_dir, strategy, index=0, ports=(), dies_after=-1):
@@ -203,7 +192,7 @@ def test_two_devices_of_one_machine_train_as_one(config_file, alone, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_workers_train_as_one(config_file, alone, tmp_path):
+def test_two_workers_train_as_one(config_file, alone, free_ports, tmp_path):
     run_dir, ports = tmp_path / "run", free_ports(2)
     workers = [start(config_file, run_dir, "multi-worker", index, ports) for index in range(2)]
     assert_same(finish(run_dir, *workers), alone)
@@ -213,7 +202,7 @@ def test_two_workers_train_as_one(config_file, alone, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_job_that_lost_a_worker_is_started_again_and_goes_on(config_file, alone, tmp_path):
+def test_a_job_that_lost_a_worker_is_started_again_and_goes_on(config_file, alone, free_ports, tmp_path):
     run_dir, ports = tmp_path / "run", free_ports(2)
     chief, other = (start(config_file, run_dir, "multi-worker", index, ports, (-1, 4)[index]) for index in range(2))
     assert other.wait() == -9

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import shutil
 from dataclasses import dataclass
 
 from rdi_tf.errors import ConfigError
@@ -12,7 +11,6 @@ from rdi_tf.evaluation.run import evaluate_bench, evaluation_name
 from rdi_tf.evaluation.suites import depends_on_rule, plan_attacks
 from rdi_tf.evaluation.workbench import Workbench
 from rdi_tf.policies import POLICIES
-from rdi_tf.runs import write_atomic
 
 FORMAT = 1
 COLUMNS = (
@@ -78,7 +76,7 @@ def compare_policies(run_dir, policies="all", attacks="paper", *, checks=True, r
       run_dir: a run folder with a model.
       policies: "all", or names of exit rules separated by commas.
       attacks, checks, reuse, command: as `rdi_tf.evaluation.run.evaluate`'s.
-      **options: as `rdi_tf.evaluation.workbench.Workbench.open` takes them, but for policy.
+      **options: fields of `rdi_tf.evaluation.options.BenchOptions`, but for policy.
 
     Returns:
       `PolicyComparison`; also written to RUN/evaluation as JSON, CSV and Markdown.
@@ -91,6 +89,7 @@ def compare_policies(run_dir, policies="all", attacks="paper", *, checks=True, r
     if options.get("policy") is not None:
         raise ConfigError("policy and policies: expected one of the two, got both")
     bench = Workbench.open(run_dir, **options).apart("policies")
+    bench.agree(names, attacks, checks, reuse)
     results, shared = [], {}
     for with_rule in bench.with_policies(names, options.get("data_dir")):
         known = shared.get(_outputs_of(with_rule), {})
@@ -101,11 +100,8 @@ def compare_policies(run_dir, policies="all", attacks="paper", *, checks=True, r
         shared[_outputs_of(with_rule)] = {attack.name: attacked.logits[attack.name] for attack in free}
     found = PolicyComparison(tuple(results))
     name = f"policies-{evaluation_name(bench, results[0].suite, bool(results[0].attacks))}"
-    folder = bench.run.evaluation
-    write_atomic(folder / f"{name}.json", json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n")
-    write_atomic(folder / f"{name}.csv", found.to_csv())
-    write_atomic(folder / f"{name}.md", found.to_markdown())
-    shutil.rmtree(bench.folder, ignore_errors=True)
+    text = json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n"
+    bench.keep(name, {".json": text, ".csv": found.to_csv(), ".md": found.to_markdown()})
     return found
 
 

@@ -1,19 +1,18 @@
 """Logits of a network on clean and adversarial images: compiled once for each form, resumable batch by batch."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from rdi_tf.attacks import SLOWDOWN, craft, form_names, loss_function, policy_form_names
 from rdi_tf.data.checks import check_images, check_labels
-from rdi_tf.distribution import in_replicas
+from rdi_tf.distribution import Cluster, in_replicas
+from rdi_tf.evaluation.batches import BatchFolder
 from rdi_tf.evaluation.policy_outputs import combines, policy_losses
 from rdi_tf.models import fold_batch_norm
 from rdi_tf.network import RDINet
 from rdi_tf.policies import get_policy, log_softmax
-from rdi_tf.runs import atomic_path
 
 
 class ExitAttacker:
@@ -27,7 +26,7 @@ class ExitAttacker:
       losses: the `rdi_tf.attacks.ExitLosses` that the paper's forms attack.
     """
 
-    def __init__(self, net, attack, seed=0, batch_size=250, rule=None, outputs="exits", strategy=None):
+    def __init__(self, net, attack, seed=0, batch_size=250, rule=None, outputs="exits", cluster=None):
         """Prepare.
 
         Args:
@@ -38,8 +37,8 @@ class ExitAttacker:
           rule: `rdi_tf.attacks.ExitRule` that attacks on the exit rule aim at; None for the network's own.
           outputs: "exits" where the forms of the paper attack each exit's own logits, "policy" where they attack what
             the rule calls classes from (they differ for rules that average over exits).
-          strategy: `tf.distribute.Strategy` under which the network was made, whose replicas share each batch; None for
-            one device. With several replicas random starts are other ones than with one.
+          cluster: `rdi_tf.distribution.Cluster` in whose scope the network was made, whose replicas share each batch;
+            None for one device. With several replicas random starts are other ones than with one.
 
         Raises:
           ConfigError: other `outputs`, or "policy" without a rule.
@@ -48,9 +47,8 @@ class ExitAttacker:
         self.net = net = RDINet(fold_batch_norm(net.network), net.config, net.thresholds)
         self.attack = attack
         self.seed = tf.constant([seed, 0], tf.int32)
-        self._strategy = strategy
-        replicas = 1 if strategy is None else strategy.num_replicas_in_sync
-        self.batch_size = batch_size + -batch_size % replicas
+        self._cluster = cluster or Cluster(None)
+        self.batch_size = batch_size + -batch_size % self._cluster.replicas
         rule = rule or net.exit_rule
         loss = loss_function(attack.loss)
         self._combines = combines(outputs, rule)
@@ -60,7 +58,7 @@ class ExitAttacker:
         self._losses_of = {form: self.losses for form in form_names(net.exit_names)}
         self._losses_of |= dict.fromkeys((*policy_form_names(net.exit_names), SLOWDOWN), on_rule)
         self._compiled = {}
-        self._forward_share = in_replicas(strategy, lambda seed, images: net(images))
+        self._forward_share = in_replicas(self._cluster.strategy, lambda seed, images: net(images))
 
     def clean_logits(self, images):
         """Logits of all exits on images as they are.
@@ -158,19 +156,16 @@ class ExitAttacker:
             check_labels(labels, self.net.num_classes)
 
     def _form_logits(self, form, images, labels, folder, progress):
-        batches = []
+        kept, batches = BatchFolder(folder, self._cluster), []
         for number, part in enumerate(self._slices(len(images))):
-            kept = None if folder is None else Path(folder) / f"{form}-{number:05d}.npy"
-            if kept is not None and kept.is_file():
-                batches.append(np.load(kept))
-            else:
+
+            def compute(number=number, part=part):
                 padded, padded_labels = self._pad(images[part]), self._pad(labels[part])
                 adversarial = self._craft(form)(self._batch_seed(number), padded, padded_labels)
-                batches.append(self._forward(adversarial)[: part.stop - part.start].numpy())
-                if kept is not None:
-                    kept.parent.mkdir(parents=True, exist_ok=True)
-                    with atomic_path(kept) as temporary:
-                        np.save(temporary, batches[-1])
+                return self._forward(adversarial)[: part.stop - part.start].numpy()
+
+            shape = (part.stop - part.start, self.net.num_exits, self.net.num_classes)
+            batches.append(kept.get(f"{form}-{number:05d}", shape, compute))
             if progress is not None:
                 progress(form, part.stop, len(images))
         return np.concatenate(batches)
@@ -184,7 +179,7 @@ class ExitAttacker:
             def run(seed, images, labels):
                 return craft(form, self._losses_of.get(form, self.losses), images, labels, self.attack, seed)
 
-            self._compiled[form] = in_replicas(self._strategy, run)
+            self._compiled[form] = in_replicas(self._cluster.strategy, run)
         return self._compiled[form]
 
     def _batch_seed(self, number):

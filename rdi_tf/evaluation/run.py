@@ -1,10 +1,7 @@
 """Evaluation of a run on the test split: the paper's table and stricter ones, kept in RUN/evaluation."""
 
 import dataclasses
-import shutil
 import time
-
-import numpy as np
 
 from rdi_tf.evaluation.kept import kept_logits
 from rdi_tf.evaluation.reported import reported_beside
@@ -14,8 +11,6 @@ from rdi_tf.evaluation.tables import to_csv, to_markdown
 from rdi_tf.evaluation.trust import run_checks
 from rdi_tf.evaluation.workbench import Workbench
 from rdi_tf.policies import get_policy
-from rdi_tf.provenance import provenance
-from rdi_tf.runs import atomic_path, write_atomic
 
 # Suites after which no file is named; an empty name is that of a list.
 PLAIN = ("", "none", "all", "paper")
@@ -34,8 +29,7 @@ def evaluate(run_dir, attacks="paper", *, checks=True, reuse=False, command="", 
       reuse: take what an earlier evaluation of the same network kept, for attacks that it ran in the same way and that
         do not depend on the exit rule.
       command: the command line, for the record.
-      **options: attack, policy, attack_outputs, limit, seed, batch_size, data_dir, progress: as
-        `rdi_tf.evaluation.workbench.Workbench.open` takes them.
+      **options: fields of `rdi_tf.evaluation.options.BenchOptions`.
 
     Returns:
       `rdi_tf.evaluation.results.EvaluationResult`; also written to RUN/evaluation as JSON, CSV and Markdown, with
@@ -49,9 +43,14 @@ def evaluate(run_dir, attacks="paper", *, checks=True, reuse=False, command="", 
     bench = Workbench.open(run_dir, **options)
     suite = attacks if attacks in SUITES and attacks not in PLAIN else None
     bench = bench.apart("-".join([*filter(None, [suite]), *_unusual(bench)]))
+    bench.agree(attacks, checks, reuse)
     result, attacked = evaluate_bench(bench, attacks, checks, reuse, command)
-    _write(bench, evaluation_name(bench, result.suite, bool(result.attacks)), result, attacked)
-    shutil.rmtree(bench.folder, ignore_errors=True)
+    _, reported = reported_beside(result, bench.config)
+    bench.keep(
+        evaluation_name(bench, result.suite, bool(result.attacks)),
+        {".json": result.to_json(), ".csv": to_csv(result, reported), ".md": to_markdown(result, reported)},
+        {"labels": bench.labels, "clean": bench.clean, **attacked.logits},
+    )
     return result
 
 
@@ -73,9 +72,10 @@ def evaluate_bench(bench, attacks="paper", checks=True, reuse=False, command="",
     plan = plan_attacks(attacks, bench.attack, bench.net.exit_names, bench.net.num_classes)
     known = {attack.name: known[attack.name] for attack in plan.attacks if attack.name in (known or {})}
     reused = kept_logits(bench, [a for a in plan.attacks if a.name not in known]) if reuse else {}
+    bench.agree(sorted(reused))
     attacked = bench.run_attacks(plan.attacks, {**known, **reused})
     made, warnings = run_checks(bench, plan, attacked) if checks else ((), ())
-    record = {**provenance(command, bench.seed), "seconds": round(time.monotonic() - started, 1)}
+    record = {**bench.provenance(command), "seconds": round(time.monotonic() - started, 1)}
     result = summarise(
         bench.labels,
         bench.clean,
@@ -120,13 +120,3 @@ def _unusual(bench):
     """What is not as usual in an evaluation, besides its attacks."""
     rule = [] if bench.rule.name == bench.net.config.policy.name else [bench.rule.name]
     return [*rule, *(["policy-outputs"] if bench.outputs == "policy" else [])]
-
-
-def _write(bench, name, result, attacked):
-    folder = bench.run.evaluation
-    result.save(folder / f"{name}.json")
-    _, reported = reported_beside(result, bench.config)
-    write_atomic(folder / f"{name}.csv", to_csv(result, reported))
-    write_atomic(folder / f"{name}.md", to_markdown(result, reported))
-    with atomic_path(folder / f"{name}.npz") as temporary:
-        np.savez_compressed(temporary, labels=bench.labels, clean=bench.clean, **attacked.logits)

@@ -7,9 +7,8 @@ import numpy as np
 
 from rdi_tf.attacks import SLOWDOWN
 from rdi_tf.evaluation.workbench import Workbench
-from rdi_tf.runs import atomic_path
 
-FILE = "images.npz"
+NAME = "images"
 
 
 def save_images(run_dir, count, **options):
@@ -18,7 +17,7 @@ def save_images(run_dir, count, **options):
     Args:
       run_dir: a run folder with a calibrated model.
       count: number of images.
-      **options: as `rdi_tf.evaluation.workbench.Workbench.open` takes them, but for limit.
+      **options: fields of `rdi_tf.evaluation.options.BenchOptions`, but for limit.
 
     Returns:
       Path of RUN/evaluation/images.npz, which holds `clean`, `max_average` and `slowdown`, each float32 (count, height,
@@ -28,7 +27,8 @@ def save_images(run_dir, count, **options):
     Raises:
       CheckpointError, ConfigError, DataError: as `rdi_tf.evaluation.run.evaluate`'s.
     """
-    bench = Workbench.open(run_dir, **{**options, "limit": count})
+    bench = Workbench.open(run_dir, **{**options, "limit": count}).apart("images")
+    bench.agree("images")
     attacker = bench.attacker(bench.attack)
     attacked = {
         form: attacker.adversarial_images(form, bench.images, bench.labels) for form in ("max_average", SLOWDOWN)
@@ -41,14 +41,12 @@ def save_images(run_dir, count, **options):
         "thresholds": list(bench.rule.thresholds),
         "seed": bench.seed,
     }
-    path = bench.run.evaluation / FILE
-    with atomic_path(path) as temporary:
-        np.savez_compressed(
-            temporary,
-            clean=bench.images,
-            labels=bench.labels,
-            class_names=np.array(bench.class_names),
-            description=np.array(json.dumps(description)),
-            **attacked,
-        )
-    return path
+    arrays = {
+        "clean": bench.images,
+        "labels": bench.labels,
+        "class_names": np.array(bench.class_names),
+        "description": np.array(json.dumps(description)),
+        **attacked,
+    }
+    bench.keep(NAME, {}, arrays)
+    return bench.run.evaluation / f"{NAME}.npz"

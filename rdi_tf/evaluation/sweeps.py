@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import io
 import json
-import shutil
 import time
 from dataclasses import dataclass
 
@@ -12,8 +11,6 @@ from rdi_tf.errors import ConfigError
 from rdi_tf.evaluation.run import evaluation_name
 from rdi_tf.evaluation.suites import plan_attacks
 from rdi_tf.evaluation.workbench import Workbench
-from rdi_tf.provenance import provenance
-from rdi_tf.runs import write_atomic
 
 FORMAT = 1
 
@@ -86,7 +83,7 @@ def sweep_epsilons(run_dir, epsilons, attacks="average", *, command="", **option
       attacks: a suite or a list, as `rdi_tf.evaluation.run.evaluate`'s. Step sizes grow with epsilon, number
         and kind of steps stay.
       command: the command line, for the record.
-      **options: as `rdi_tf.evaluation.workbench.Workbench.open` takes them.
+      **options: fields of `rdi_tf.evaluation.options.BenchOptions`.
 
     Returns:
       `SweepResult`; also written to RUN/evaluation as JSON, CSV and Markdown.
@@ -97,6 +94,7 @@ def sweep_epsilons(run_dir, epsilons, attacks="average", *, command="", **option
     """
     started = time.monotonic()
     bench = Workbench.open(run_dir, **options).apart("epsilons")
+    bench.agree(epsilons, attacks)
     scaled = [scaled_attack(bench.attack, epsilon) for epsilon in epsilons]
     if not scaled:
         raise ConfigError("epsilons: expected one at least, got none")
@@ -116,13 +114,11 @@ def sweep_epsilons(run_dir, epsilons, attacks="average", *, command="", **option
         epsilons=tuple(float(epsilon) for epsilon in epsilons),
         accuracies={name: tuple(column[name] for column in columns) for name in columns[0]},
         per_image_worst_case=tuple(survivors),
-        provenance={**provenance(command, bench.seed), "seconds": round(time.monotonic() - started, 1)},
+        provenance={**bench.provenance(command), "seconds": round(time.monotonic() - started, 1)},
     )
-    path = bench.run.evaluation / f"epsilons-{evaluation_name(bench, attacks if attacks.isidentifier() else '')}"
-    write_atomic(path.with_name(f"{path.name}.json"), json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")
-    write_atomic(path.with_name(f"{path.name}.csv"), result.to_csv())
-    write_atomic(path.with_name(f"{path.name}.md"), result.to_markdown())
-    shutil.rmtree(bench.folder, ignore_errors=True)
+    name = f"epsilons-{evaluation_name(bench, attacks if attacks.isidentifier() else '')}"
+    text = json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n"
+    bench.keep(name, {".json": text, ".csv": result.to_csv(), ".md": result.to_markdown()})
     return result
 
 

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import itertools
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +20,15 @@ from rdi_tf.calibration import CalibrationImages, exit_costs, load_run
 from rdi_tf.calibration_source import CalibrationSource
 from rdi_tf.config import AttackConfig, Config
 from rdi_tf.data.batches import as_arrays, load_dataset
+from rdi_tf.distribution import Cluster
 from rdi_tf.errors import CheckpointError
+from rdi_tf.evaluation.options import BenchOptions
 from rdi_tf.evaluation.robustness import ExitAttacker
 from rdi_tf.evaluation.suites import depends_on_rule
 from rdi_tf.network import RDINet
 from rdi_tf.policies import decide, get_policy
-from rdi_tf.runs import RunFolder
+from rdi_tf.provenance import provenance
+from rdi_tf.runs import RunFolder, atomic_path, write_atomic
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Workbench:
       class_names: names of the classes, in label order.
       dataset: name of the data set.
       whole: whether the images are the whole test split.
+      cluster: the `Cluster` that attacks.
       computed: what was computed when it was first asked for: `clean`, which benches that differ in rule or attack
         share.
     """
@@ -82,34 +87,16 @@ class Workbench:
     class_names: tuple[str, ...] = ()
     dataset: str = ""
     whole: bool = True
+    cluster: Cluster = dataclasses.field(default_factory=lambda: Cluster(None))
     computed: dict = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def open(
-        cls,
-        run_dir,
-        attack=None,
-        policy=None,
-        attack_outputs="exits",
-        limit=None,
-        seed=0,
-        batch_size=250,
-        data_dir=None,
-        progress=None,
-    ):
+    def open(cls, run_dir, **options):
         """Open a run with its test images.
 
         Args:
           run_dir: a run folder with a calibrated model.
-          attack: `AttackConfig`; None for the run's own evaluation attack.
-          policy: name of another exit rule than the run's, calibrated on the validation images the way that the run's
-            configuration says; None for the run's own with its thresholds.
-          attack_outputs: "exits" or "policy", as `ExitAttacker`'s `outputs`.
-          limit: use the first so many test images; None for all.
-          seed: seed of the attacks.
-          batch_size: images at a time.
-          data_dir: TFDS directory; None for TFDS_DATA_DIR or TFDS's default.
-          progress: callable (attack, images done, images), or None.
+          **options: fields of `rdi_tf.evaluation.options.BenchOptions`.
 
         Returns:
           The `Workbench`.
@@ -119,35 +106,42 @@ class Workbench:
           ConfigError: an unknown exit rule.
           DataError: the data set cannot be had.
         """
+        options = BenchOptions(**options)
         run = RunFolder.open(run_dir)
-        net = load_run(run)
-        config = net.config
-        attack = attack or config.evaluation
-        dataset = load_dataset(config.data, "test", config.model.input_shape, data_dir)
-        images, labels = as_arrays(dataset, limit)
-        bench = cls(
+        with options.cluster.scope():
+            net = load_run(run)
+        dataset = load_dataset(net.config.data, "test", net.config.model.input_shape, options.data_dir)
+        bench = cls._of(run, net, dataset, options)
+        if options.policy not in (None, net.config.policy.name):
+            return bench.with_policies([options.policy], options.data_dir)[0]
+        if net.thresholds is None:
+            raise CheckpointError(f"{run.model_file}: has no thresholds yet; run `rdi-tf calibrate {run.path}` first")
+        return bench
+
+    @classmethod
+    def _of(cls, run, net, dataset, options):
+        attack = options.attack or net.config.evaluation
+        images, labels = as_arrays(dataset, options.limit)
+        key = options.key(net, attack, len(images))
+        return cls(
             net=net,
             rule=net.exit_rule,
             attack=attack,
             images=images,
             labels=labels,
-            seed=seed,
-            batch_size=batch_size,
-            outputs=attack_outputs,
-            folder=run.evaluation / f"unfinished-{_key(net, attack, config.data.name, len(images), seed, batch_size)}",
-            progress=progress,
+            seed=options.seed,
+            batch_size=options.batch_size,
+            outputs=options.attack_outputs,
+            folder=run.evaluation / f"unfinished-{key}",
+            progress=options.progress if options.cluster.is_chief else None,
             calibrated_on=net.calibrated_on,
-            config=config,
+            config=net.config,
             run=run,
             class_names=tuple(dataset.class_names),
-            dataset=Path(config.data.name).name,
+            dataset=Path(net.config.data.name).name,
             whole=len(images) == dataset.size,
+            cluster=options.cluster,
         )
-        if policy not in (None, config.policy.name):
-            return bench.with_policies([policy], data_dir)[0]
-        if net.thresholds is None:
-            raise CheckpointError(f"{run.model_file}: has no thresholds yet; run `rdi-tf calibrate {run.path}` first")
-        return bench
 
     def with_policies(self, names, data_dir=None):
         """The same bench once for each of several exit rules, all calibrated on one pass over the validation images.
@@ -166,7 +160,10 @@ class Workbench:
         names = [get_policy(name).name for name in names]
         stored = {self.config.policy.name} if self.net.thresholds is not None else set()
         needed = [name for name in names if name not in stored]
-        images = CalibrationImages.of(self.net, self.config, data_dir, progress=self.progress) if needed else None
+        if not needed:
+            return [self for _ in names]
+        with self.cluster.scope():
+            images = CalibrationImages.of(self.net, self.config, data_dir, progress=self.progress, cluster=self.cluster)
         return [self if name in stored else self._with_policy(name, images) for name in names]
 
     def _with_policy(self, name, calibration_images):
@@ -196,6 +193,32 @@ class Workbench:
         """The same with its unfinished batches in a folder of their own, as evaluations that run side by side need."""
         return dataclasses.replace(self, folder=self.folder.with_name(f"{self.folder.name}-{work}")) if work else self
 
+    def agree(self, *work):
+        """Refuse, by `ConfigError`, processes of the cluster that are about to do different `work`, plain values."""
+        self.cluster.check_same_work(repr((self.folder.name, self.rule, self.outputs, work)))
+
+    def provenance(self, command):
+        """Where figures of this bench come from, and the number of replicas where there are several."""
+        replicas = self.cluster.replicas
+        return {**provenance(command, self.seed), **({"replicas": replicas} if replicas > 1 else {})}
+
+    def keep(self, name, texts, arrays=None):
+        """Write what was found to RUN/evaluation, by one process for all, and throw the unfinished batches away.
+
+        Args:
+          name: of the files, without suffix.
+          texts: dict from suffix to text.
+          arrays: dict from name to array, for an NPZ; None for none.
+        """
+        if self.cluster.is_chief:
+            for suffix, text in texts.items():
+                write_atomic(self.run.evaluation / f"{name}{suffix}", text)
+            if arrays is not None:
+                with atomic_path(self.run.evaluation / f"{name}.npz") as temporary:
+                    np.savez_compressed(temporary, **arrays)
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.cluster.wait()
+
     @property
     def clean(self):
         """Exit logits of the images as they are, float32 (n, exits, classes)."""
@@ -211,7 +234,8 @@ class Workbench:
     def attacker(self, attack, batch_size=None):
         """An `ExitAttacker` of this network, rule, seed and outputs that searches by an `AttackConfig`."""
         size = batch_size or self.batch_size
-        return ExitAttacker(self.net, attack, self.seed, size, self.rule, self.outputs)
+        with self.cluster.scope():
+            return ExitAttacker(self.net, attack, self.seed, size, self.rule, self.outputs, self.cluster)
 
     def right(self, exit_logits):
         """Which images the rule calls right, given their exit logits: bool (n,)."""
@@ -275,11 +299,3 @@ class Workbench:
         if self.folder is None or (search, rule, policy) == (self.attack, None, None):
             return self.folder
         return self.folder / hashlib.sha256(repr((search, rule, policy)).encode() + survivors).hexdigest()[:12]
-
-
-def _key(net, attack, dataset_name, images, seed, batch_size):
-    """Names the work that unfinished batches belong to: anything that changes them changes it."""
-    digest = hashlib.sha256(repr((attack, dataset_name, images, seed, batch_size)).encode())
-    for weight in net.get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()[:12]

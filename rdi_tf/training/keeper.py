@@ -44,7 +44,7 @@ class RunKeeper(keras.callbacks.Callback):
         self.run, self.config, self.progress = run, config, progress and self._cluster.is_chief
         self._net = net
         self._average = WeightAverage(net, config.training.ema_decay) if config.training.ema_decay else None
-        self._validator = Validator(net, config, *validation, self._cluster.strategy)
+        self._validator = Validator(net, config, *validation, self._cluster)
         net.optimizer.build(net.trainable_variables)
         parts = {"net": net, "optimizer": net.optimizer, "metrics": net.metrics}
         if self._average is not None:

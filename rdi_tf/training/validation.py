@@ -8,7 +8,7 @@ from rdi_tf.thresholds import equal_share
 class Validator:
     """Accuracy through the exit policy on validation images, clean and under every single attack."""
 
-    def __init__(self, net, config, images, labels, strategy=None):
+    def __init__(self, net, config, images, labels, cluster=None):
         """Prepare.
 
         Args:
@@ -16,10 +16,10 @@ class Validator:
           config: its `Config`; `config.evaluation` is the attack.
           images: float32 array (n, height, width, channels).
           labels: int32 array (n,).
-          strategy: `tf.distribute.Strategy` whose replicas share the work; None for one device.
+          cluster: `rdi_tf.distribution.Cluster` whose replicas share the work; None for one device.
         """
         batch_size = min(len(images), 256)
-        self._attacker = ExitAttacker(net, config.evaluation, config.training.seed, batch_size, strategy=strategy)
+        self._attacker = ExitAttacker(net, config.evaluation, config.training.seed, batch_size, cluster=cluster)
         self._policy = POLICIES[config.policy.name]
         self._images, self._labels = images, labels
         self._attacked = config.defence.name != "standard"

@@ -1,0 +1,59 @@
+"""How a run is put on a workbench to be evaluated."""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rdi_tf.config import AttackConfig
+from rdi_tf.distribution import Cluster
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """How a run is put on a workbench.
+
+    Attributes:
+      attack: `AttackConfig`; None for the run's own evaluation attack.
+      policy: name of another exit rule than the run's, calibrated on the validation images the way that the run's
+        configuration says; None for the run's own with its thresholds.
+      attack_outputs: "exits" or "policy", as `ExitAttacker`'s `outputs`.
+      limit: use the first so many test images; None for all.
+      seed: seed of the attacks.
+      batch_size: images at a time.
+      data_dir: TFDS directory; None for TFDS_DATA_DIR or TFDS's default.
+      progress: callable (attack, images done, images), or None.
+      cluster: the `rdi_tf.distribution.Cluster` whose replicas share every batch; one device without it. With several
+        processes, all must do the same with their benches; the chief alone writes and reports progress.
+    """
+
+    attack: AttackConfig | None = None
+    policy: str | None = None
+    attack_outputs: str = "exits"
+    limit: int | None = None
+    seed: int = 0
+    batch_size: int = 250
+    data_dir: Path | None = None
+    progress: object = None
+    cluster: Cluster = dataclasses.field(default_factory=lambda: Cluster(None))
+
+    def key(self, net, attack, images):
+        """Name of the work that unfinished batches belong to: whatever changes them changes it.
+
+        Args:
+          net: the `RDINet`.
+          attack: the `AttackConfig` that suites refer to.
+          images: number of images.
+
+        Returns:
+          str of twelve hexadecimal digits.
+        """
+        work = (attack, net.config.data.name, images, self.seed, self.batch_size)
+        # Replicas round batches up to a multiple of their number, and draw random starts of their own.
+        replicas = () if self.cluster.replicas == 1 else (self.cluster.replicas,)
+        digest = hashlib.sha256(repr((*work, *replicas)).encode())
+        for weight in net.get_weights():
+            digest.update(np.ascontiguousarray(weight).tobytes())
+        return digest.hexdigest()[:12]

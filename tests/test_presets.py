@@ -1,4 +1,6 @@
-"""The CIFAR-10 presets against the paper's numbers (epsilon 8/255, step 2/255 …)."""
+"""The CIFAR-10 presets against the paper's numbers (epsilon 8/255, step 2/255 …), rivals against their RDI."""
+
+import dataclasses
 
 import pytest
 
@@ -55,3 +57,25 @@ def test_every_exit_has_its_weight(name):
     config = Config.load(name)
     exits = BACKBONES[config.model.backbone].default_exits(config.model)
     assert len(config.training.exit_weights) == len(exits) + 1
+
+
+@pytest.mark.parametrize("suffix", ["", "-fast"])
+@pytest.mark.parametrize("name", ["mnist-smallcnn", "cifar10-resnet38"])
+def test_single_exit_rivals_differ_in_exits_and_defence_alone(name, suffix):
+    """One exit, attacked at that exit, on the same data, by the same attacks, for as many iterations."""
+    rdi, single = Config.load(name + suffix), Config.load(f"{name}-single{suffix}")
+    assert (single.model.exits, single.defence.name) == ((), "main_branch")
+    plain = {"exits": None, "branch": "paper"}
+    assert dataclasses.replace(single.model, **plain) == dataclasses.replace(rdi.model, **plain)
+    assert dataclasses.replace(single.defence, name=rdi.defence.name) == rdi.defence
+    assert dataclasses.replace(single.training, exit_weights=rdi.training.exit_weights) == rdi.training
+    assert (single.data, single.evaluation) == (rdi.data, rdi.evaluation)
+    assert "single-exit" in single.source
+
+
+def test_a_single_exit_rival_is_the_plain_backbone():
+    from rdi_tf.costs import network_costs
+    from rdi_tf.models import build_network
+
+    (main,) = network_costs(build_network(Config.load("cifar10-resnet38-single").model)).exits
+    assert (int(100 * main.paper_mflops), main.executed_macs) == (7942, 83_280_512)

@@ -46,6 +46,12 @@ def test_reported_rows_of_the_same_experiment_only():
     assert reported_rows(cifar, fgsm)[1]["ATA (Worst-Case)"] == 51.05
     assert reported_rows(cifar, attack(epsilon=8 / 255, steps=20))[0] == "Table 3"
     assert reported_rows(cifar.with_settings(["model.depth=20"]), fgsm) == ("", {})
+    # One exit is another network, of another table.
+    single = Config.load("cifar10-resnet38-single")
+    rows = {"TA": 83.62, "ATA (Main Branch)": 42.29, "Average MFlops": 79.42}
+    assert reported_rows(single, attack(epsilon=8 / 255, steps=20)) == ("Table 1", rows)
+    assert reported_rows(single, fgsm) == ("", {})
+    assert reported_rows(single.with_settings(["defence.name=standard"]), attack(epsilon=8 / 255, steps=20)) == ("", {})
 
 
 @pytest.mark.parametrize(

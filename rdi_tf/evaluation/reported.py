@@ -51,10 +51,23 @@ def reported_rows(config, attack):
     for entry in table["table"]:
         same_search = entry["algorithm"] == "fgsm" or entry["steps"] == attack.get("steps")
         same_ball = math.isclose(entry["epsilon"], attack.get("epsilon", 0), rel_tol=0.01)
-        if (entry["backbone"], entry["dataset"], entry["algorithm"]) == wanted and same_search and same_ball:
+        same_network = (entry["backbone"], entry["dataset"], entry["algorithm"]) == wanted
+        if same_network and same_search and same_ball and config.model.exits == ():
+            return _single_exit_rows(entry, config.defence.name)
+        if same_network and same_search and same_ball and config.defence.name in table["columns"]:
             column = table["columns"].index(config.defence.name)
             return entry["name"], {row: figures[column] for row, figures in entry["rows"].items()}
     return "", {}
+
+
+def _single_exit_rows(entry, defence):
+    """Rows of the plain backbone (Table 1), which the paper defended and attacked by PGD alone."""
+    named = (point for point in reported_points(entry["dataset"]) if point.source == "Table 1")
+    point = next((point for point in named if point.backbone == entry["backbone"]), None)
+    if point is None or entry["algorithm"] != "pgd" or defence == "standard":
+        return "", {}
+    figures = (point.clean_accuracy, point.robust_accuracy, point.paper_mflops)
+    return point.source, dict(zip(("TA", "ATA (Main Branch)", "Average MFlops"), figures, strict=True))
 
 
 def reported_beside(result, config):

@@ -44,6 +44,8 @@ WAYS = {
     "average, FGSM, GradAlign 0.2": [*_AVERAGE, "defence.attack.algorithm=fgsm", "defence.alignment=0.2"],
     "average, N-FGSM, no weight average": [*_AVERAGE, "defence.attack.algorithm=n_fgsm", "training.ema_decay=0.0"],
     "average, N-FGSM, label smoothing": [*_AVERAGE, "defence.attack.algorithm=n_fgsm", "training.label_smoothing=0.1"],
+    "free, 4 replays": ["defence.name=free", "defence.attack.steps=4", "step:1"],
+    "free, 8 replays": ["defence.name=free", "defence.attack.steps=8", "step:1"],
     "standard": ["defence.name=standard"],
 }
 

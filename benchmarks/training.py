@@ -39,6 +39,7 @@ WAYS = {
     "average, N-FGSM": ["defence.name=average", "defence.attack.algorithm=n_fgsm"],
     "average, FGSM, GradAlign": ["defence.name=average", "defence.attack.algorithm=fgsm", "defence.alignment=0.2"],
     "max-average, N-FGSM": ["defence.attack.algorithm=n_fgsm"],
+    "free, 4 replays": ["defence.name=free", "defence.attack.steps=4"],
     "standard": ["defence.name=standard"],
 }
 

@@ -19,11 +19,14 @@ from rdi_tf.config_rules import check_numbers
 from rdi_tf.errors import ConfigError
 from rdi_tf.policies import POLICIES
 
-DEFENCES = ("standard", "main_branch", "average", "max_average")
+DEFENCES = ("standard", "main_branch", "average", "max_average", "worst_exit", "rerouted", "free")
 ALGORITHMS = ("pgd", "fgsm", "wrm", "apgd", "square", "n_fgsm")
 TRAINING_ALGORITHMS = ("n_fgsm",)  # leave the ball: good for training, no measure of robustness
 NORMS = ("linf", "l2")
-LOSSES = ("cross_entropy", "margin", "dlr", "dlr_targeted")
+LOSSES = ("cross_entropy", "margin", "dlr", "dlr_targeted", "divergence")
+TRAINING_LOSSES = ("divergence",)  # knows no labels
+OUTPUTS = ("exits", "running_average", "weighted_running_average")
+TEACHERS = ("main", "running_average", "weighted_running_average")
 AUGMENTATIONS = ("crop", "flip", "mixup", "cutmix", "randaugment")
 PRECISIONS = ("float32", "bfloat16", "mixed_float16")
 SCHEDULES = ("step", "one_cycle", "cosine")
@@ -111,12 +114,25 @@ class DefenceConfig:
     """Which attack makes the training images.
 
     Attributes:
-      name: one of DEFENCES.
+      name: one of DEFENCES. "worst_exit" attacks the exit with the largest loss; "rerouted" the exit at which an image
+        would leave, were thresholds set to give each exit an equal share of the batch; "free" trains on each batch
+        `attack.steps` times and updates weights and images at once (Shafahi et al., NeurIPS 2019), on attacked images
+        alone.
       attack: how that attack searches.
-      training_mode: craft with dropout on and batch statistics (as the authors do) instead of inference mode.
+      training_mode: craft with dropout on and batch statistics (as the authors do) instead of inference mode; "free",
+        whose passes are those of the updates, always does.
       warmup_iterations: grow epsilon and step size linearly from zero over so many first iterations.
       alignment: weight of GradAlign, which keeps one-step attacks honest: the loss grows by it times
         `1 - cos(gradient at the image, gradient at a random point of its ball)`; 0 for none.
+      outputs: what is trained and attacked, one of OUTPUTS: each exit's own logits, or the averages over the exits so
+        far that the exit rule of that name calls classes from.
+      trades: weight of TRADES' divergence between clean and adversarial outputs, which then takes the place of the
+        adversarial images' cross-entropy; 0 for none.
+      distillation: weight of the divergence of each exit from the teacher's output on adversarial images; 0 for none.
+      teacher: whom the exits learn from, one of TEACHERS: the last exit, or an average over all exits.
+      temperature: of the distillation.
+      weight_perturbation: length of the move of each kernel, in multiples of its own, before the gradient is taken
+        (adversarial weight perturbation); 0 for none.
     """
 
     name: str = "max_average"
@@ -124,6 +140,12 @@ class DefenceConfig:
     training_mode: bool = True
     warmup_iterations: int = 0
     alignment: float = 0.0
+    outputs: str = "exits"
+    trades: float = 0.0
+    distillation: float = 0.0
+    teacher: str = "main"
+    temperature: float = 1.0
+    weight_perturbation: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -131,7 +153,8 @@ class TrainingConfig:
     """Optimisation. SGD with momentum; weight decay is an L2 term added to the gradient.
 
     Attributes:
-      iterations: optimiser steps.
+      iterations: batches that are trained on, one optimiser step each ("free" makes several). Schedules, averages,
+        warm-ups and validations count them.
       batch_size: clean images per step; each step also trains on as many adversarial ones.
       learning_rate: peak learning rate.
       schedule: "step" (times decay_factor at each of decay_at), "one_cycle" (linear up over the first
@@ -340,7 +363,9 @@ def _check(config):
     choices = [
         ("defence.name", config.defence.name, DEFENCES),
         *_attack_choices("defence.attack", config.defence.attack),
-        *_attack_choices("evaluation", config.evaluation, TRAINING_ALGORITHMS),
+        *_attack_choices("evaluation", config.evaluation, TRAINING_ALGORITHMS + TRAINING_LOSSES),
+        ("defence.outputs", config.defence.outputs, OUTPUTS),
+        ("defence.teacher", config.defence.teacher, TEACHERS),
         ("training.schedule", config.training.schedule, SCHEDULES),
         ("training.precision", config.training.precision, PRECISIONS),
         ("policy.name", config.policy.name, tuple(POLICIES)),
@@ -360,5 +385,5 @@ def _attack_choices(path, attack, excluded=()):
     return [
         (f"{path}.algorithm", attack.algorithm, tuple(name for name in ALGORITHMS if name not in excluded)),
         (f"{path}.norm", attack.norm, norms),
-        (f"{path}.loss", attack.loss, LOSSES),
+        (f"{path}.loss", attack.loss, tuple(name for name in LOSSES if name not in excluded)),
     ]

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from rdi_tf.defence.rules import check_defence
 from rdi_tf.errors import ConfigError
 
 
@@ -29,7 +30,7 @@ def check_numbers(config):
         if not 0 <= value < 1:
             raise ConfigError(f"{key}: expected 0 <= value < 1, got {value!r}")
     _check_lists(config)
-    _check_alignment(config.defence)
+    check_defence(config)
 
 
 def _check_finite(value, path):
@@ -51,6 +52,9 @@ def _at_least(config):
         **{f"{path}.target_classes": (attack.target_classes, 1) for path, attack in attacks.items()},
         **{f"{path}.noise": (attack.noise, 0) for path, attack in attacks.items()},
         "defence.alignment": (config.defence.alignment, 0),
+        "defence.trades": (config.defence.trades, 0),
+        "defence.distillation": (config.defence.distillation, 0),
+        "defence.weight_perturbation": (config.defence.weight_perturbation, 0),
         "defence.warmup_iterations": (config.defence.warmup_iterations, 0),
         "data.validation_every": (config.data.validation_every, 2),
         "data.crop_padding": (config.data.crop_padding, 0),
@@ -80,6 +84,7 @@ def _attacks(config):
 def _positive(config):
     positive = {
         **{f"{path}.square_fraction": attack.square_fraction for path, attack in _attacks(config).items()},
+        "defence.temperature": config.defence.temperature,
         "model.width_multiplier": config.model.width_multiplier,
         "training.learning_rate": config.training.learning_rate,
         "training.decay_factor": config.training.decay_factor,
@@ -112,17 +117,6 @@ def _below_one(config):
         "training.ema_decay": config.training.ema_decay,
         "compression.sparsity": config.compression.sparsity,
     }
-
-
-def _check_alignment(defence):
-    if not defence.alignment:
-        return
-    if defence.name == "standard":
-        raise ConfigError(
-            f"defence.alignment: expected 0 (the standard defence attacks nothing), got {defence.alignment}"
-        )
-    if defence.attack.norm != "linf":
-        raise ConfigError(f"defence.alignment: expected defence.attack.norm linf, got {defence.attack.norm!r}")
 
 
 def _check_lists(config):

@@ -1,4 +1,4 @@
-"""RDINet: a functional network with named exits; `rdi_tf.adversarial` trains it. Source: paper, section 3."""
+"""RDINet: a functional network with named exits; `rdi_tf.defence` trains it. Source: paper, section 3."""
 
 import dataclasses
 import zipfile
@@ -7,10 +7,11 @@ import zlib
 import tensorflow as tf
 
 from rdi_tf._keras import keras
-from rdi_tf.adversarial import AdversarialModel
 from rdi_tf.attacks import ExitLosses, ExitRule, cross_entropy
+from rdi_tf.attacks.exit_rules import outputs_of
 from rdi_tf.calibration_source import CalibrationSource
 from rdi_tf.config import Config
+from rdi_tf.defence.model import AdversarialModel
 from rdi_tf.errors import CheckpointError, ConfigError
 from rdi_tf.models import attach_branches, build_network
 from rdi_tf.models.random_layers import seed_random_layers
@@ -101,7 +102,7 @@ class RDINet(AdversarialModel):
         outputs = self.network(images, training=training)
         return tf.stack(outputs if isinstance(outputs, (list, tuple)) else [outputs], axis=1)
 
-    def exit_losses(self, training=False, loss=cross_entropy):
+    def exit_losses(self, training=False, loss=cross_entropy, outputs="exits"):
         """What attacks need to know of this network.
 
         Args:
@@ -110,10 +111,16 @@ class RDINet(AdversarialModel):
             its own dropout masks, new ones in each step; candidates are compared under the same mask, where the
             authors draw one for each.
           loss: callable (logits, labels) -> loss per image (and exit).
+          outputs: "exits" for each exit's own logits, or the name of an exit rule for what it calls classes from. Not
+            for attacks on the rule, which combine the exits' logits themselves.
 
         Returns:
           `rdi_tf.attacks.ExitLosses`.
         """
+        if outputs == "exits":
+            single, every = [*self._subnetworks], self
+        else:
+            single, every = self._combined_outputs(outputs)
 
         def logits_of(network, number):
             def logits(images):
@@ -122,14 +129,31 @@ class RDINet(AdversarialModel):
 
             return logits
 
-        single_logits = [logits_of(subnetwork, number) for number, subnetwork in enumerate(self._subnetworks)]
-        every_logits = logits_of(self, self.num_exits)
+        single_logits = [logits_of(network, number) for number, network in enumerate(single)]
+        every_logits = logits_of(every, self.num_exits)
         if computes_in_float16(self.network):
             single_logits, every_logits = (
                 [gradient_scaled(part) for part in single_logits],
                 gradient_scaled(every_logits),
             )
         return ExitLosses.of_logits(self.exit_names, single_logits, every_logits, loss, self.exit_rule)
+
+    def _combined_outputs(self, rule):
+        """Callables (images, training) -> what a rule calls classes from: one for each exit in a list; all at once."""
+
+        def every(images, training):
+            return outputs_of(rule, self(images, training=training))
+
+        def up_to(exit_index):
+            part = keras.Model(self.network.input, self._outputs[: exit_index + 1])
+
+            def last(images, training):
+                found = part(images, training=training)
+                return outputs_of(rule, tf.stack(found if isinstance(found, list) else [found], axis=1))[:, -1]
+
+            return last
+
+        return [up_to(exit_index) for exit_index in range(self.num_exits)], every
 
     @property
     def exit_rule(self):

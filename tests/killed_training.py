@@ -8,15 +8,27 @@ import os
 import signal
 import sys
 
-MODULES = ("checkpoints", "history", "optimisation", "robustness", "run_keeper", "runs", "validation")
+MODULES = (
+    "runs",
+    "evaluation/batches",
+    "evaluation/robustness",
+    "training/checkpoints",
+    "training/history",
+    "training/keeper",
+    "training/optimisation",
+    "training/validation",
+)
 
 
 def main(config_file, run_dir, moment):
+    import rdi_tf
     from rdi_tf.config import Config
     from rdi_tf.training import run as training
 
-    package = os.path.dirname(training.__file__)
-    files = {os.path.join(package, f"{name}.py") for name in MODULES}
+    package = os.path.dirname(rdi_tf.__file__)
+    files = {os.path.join(package, *f"{name}.py".split("/")) for name in MODULES}
+    if missing := [file for file in files if not os.path.exists(file)]:
+        raise FileNotFoundError(f"no such modules: {missing}")
     moments = 0
 
     def count(frame, event, argument):

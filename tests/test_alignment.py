@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from rdi_tf._keras import keras
-from rdi_tf.alignment import misalignment
 from rdi_tf.config import AttackConfig, DefenceConfig
+from rdi_tf.defence.alignment import misalignment
 from rdi_tf.network import RDINet
 
 

@@ -172,13 +172,65 @@ def test_refuses(setting, message):
     ("settings", "message"),
     [
         (["defence.name=standard"], "defence.alignment: expected 0 .*the standard defence attacks nothing.*got 0.2"),
-        (["defence.attack.norm=l2"], "defence.alignment: expected defence.attack.norm linf, got 'l2'"),
+        (["defence.attack.norm=l2"], "defence.attack.norm: expected 'linf' with defence.alignment, got 'l2'"),
         (["defence.attack.algorithm=n_fgsm", "defence.attack.norm=l2"], "defence.attack.norm: expected one of linf"),
     ],
 )
 def test_refuses_together(settings, message):
     with pytest.raises(ConfigError, match=message):
         Config().with_settings([*settings, "defence.alignment=0.2"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("defence.name=standard defence.trades=6", "defence.trades: expected 0 .the standard defence attacks nothing"),
+        ("defence.name=standard defence.distillation=1", "defence.distillation: expected 0 .the standard defence"),
+        ("defence.name=free defence.trades=6", "defence.trades: expected 0 with the defence free, got 6.0"),
+        ("defence.name=free defence.weight_perturbation=0.01", "defence.weight_perturbation: expected 0 with the def"),
+        ("model.exits=[] defence.distillation=1", "defence.distillation: expected 0 in a network with one exit"),
+        (
+            "defence.distillation=1 defence.outputs=running_average defence.teacher=running_average",
+            "defence.teacher: expected 'main' with defence.outputs running_average.* got 'running_average'",
+        ),
+        ("defence.name=worst_exit defence.attack.loss=dlr_targeted", "defence.attack.loss: expected another than 'dlr"),
+        ("defence.name=rerouted defence.attack.loss=divergence", "defence.attack.loss: expected another than 'div"),
+        ("defence.attack.loss=divergence defence.attack.algorithm=fgsm", "'divergence' has no gradient where 'fgsm'"),
+        ("defence.attack.loss=divergence defence.attack.random_start=false", "no gradient where 'pgd' starts"),
+        ("evaluation.loss=divergence", "evaluation.loss: expected one of cross_entropy, .* got 'divergence'"),
+        ("defence.outputs=entropy", "defence.outputs: expected one of exits, running_average, weighted_running_av"),
+        ("defence.teacher=branch_1", "defence.teacher: expected one of main, running_average, weighted_running_av"),
+        ("defence.temperature=0", "defence.temperature: expected more than 0"),
+        ("defence.trades=-1", "defence.trades: expected at least 0"),
+        ("defence.distillation=-1", "defence.distillation: expected at least 0"),
+        ("defence.weight_perturbation=-1", "defence.weight_perturbation: expected at least 0"),
+    ],
+)
+def test_refuses_ingredients_that_do_not_go_together(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Config().with_settings(settings.split())
+
+
+def test_ingredients_are_accepted_together():
+    settings = "name=max_average attack.loss=divergence trades=6 outputs=running_average distillation=1 temperature=4"
+    config = Config().with_settings([f"defence.{setting}" for setting in settings.split()])
+    assert Config.from_dict(config.to_dict()) == config
+    assert (config.defence.trades, config.defence.outputs) == (6.0, "running_average")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("defence.attack.algorithm=n_fgsm", "defence.attack.algorithm: expected 'pgd' with the defence free"),
+        ("defence.attack.restarts=2", "defence.attack.restarts: expected 1 with the defence free, got 2"),
+        ("defence.attack.loss=margin", "defence.attack.loss: expected 'cross_entropy' with the defence free"),
+        ("defence.alignment=0.2", "defence.alignment: expected 0 with the defence free, got 0.2"),
+    ],
+)
+def test_free_training_refuses_what_it_would_ignore(setting, message):
+    free = Config().with_settings(["defence.name=free", "defence.attack.norm=l2"])
+    with pytest.raises(ConfigError, match=message):
+        free.with_settings([setting, "defence.attack.norm=linf"])
 
 
 def test_one_step_defences_are_accepted():

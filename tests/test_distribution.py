@@ -202,6 +202,24 @@ def test_two_workers_train_as_one(config_file, alone, free_ports, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["defence.name=free"],
+        ["defence.name=worst_exit", "defence.trades=2", "defence.distillation=1", "defence.weight_perturbation=0.05"],
+    ],
+    ids=["free", "ingredients"],
+)
+def test_two_workers_train_as_one_in_other_ways(config_file, settings, free_ports, tmp_path):
+    """Replays update the weights several times in an iteration; perturbed weights are moved and put back in all."""
+    other = tmp_path / "other.toml"
+    other.write_text(Config.load(config_file).with_settings(settings).to_toml())
+    wanted = finish(tmp_path / "alone", start(other, tmp_path / "alone", "single"))
+    run_dir, ports = tmp_path / "run", free_ports(2)
+    assert_same(finish(run_dir, *(start(other, run_dir, "multi-worker", index, ports) for index in range(2))), wanted)
+
+
+@pytest.mark.slow
 def test_a_job_that_lost_a_worker_is_started_again_and_goes_on(config_file, alone, free_ports, tmp_path):
     run_dir, ports = tmp_path / "run", free_ports(2)
     chief, other = (start(config_file, run_dir, "multi-worker", index, ports, (-1, 4)[index]) for index in range(2))

@@ -227,6 +227,17 @@ CHEAPER = {
     "n_fgsm": ["defence.attack.algorithm=n_fgsm"],
     "aligned": ["defence.name=average", "defence.attack.algorithm=fgsm", "defence.alignment=0.2"],
     "float16": ["defence.name=average", "training.precision=mixed_float16"],
+    "free": ["defence.name=free", "defence.attack.steps=2"],
+    "rerouted": ["defence.name=rerouted", "defence.outputs=running_average"],
+    "worst_exit_float16": [
+        "defence.name=worst_exit",
+        "defence.outputs=weighted_running_average",
+        "defence.trades=2",
+        "defence.distillation=1",
+        "defence.weight_perturbation=0.01",
+        "training.precision=mixed_float16",
+    ],
+    "free_float16": ["defence.name=free", "defence.attack.steps=2", "training.precision=mixed_float16"],
 }
 
 
@@ -238,10 +249,31 @@ def test_other_ways_train_too_and_are_traced_once(config, tmp_path, name, monkey
     (row, last) = history(run)
     assert last["iteration"] == ITERATIONS and np.isfinite(list(last.values())).all()
     assert ("adversarial_main" in row) == (name != "standard")
+    assert ("clean_main" in row) == (not name.startswith("free"))
     if name == "standard":
         assert row["robust_accuracy"] == row["clean_accuracy"]
     assert nets[0].train_tf_function.experimental_get_tracing_count() == 1
     assert {layer.compute_dtype for layer in load(run.model_file).network.layers} == {"float32"}
+
+
+RESUMED = {
+    "free": ["defence.name=free", "defence.attack.steps=2", "defence.warmup_iterations=5"],
+    "ingredients": [
+        "defence.name=rerouted",
+        "defence.trades=2",
+        "defence.distillation=1",
+        "defence.weight_perturbation=0.01",
+        "defence.warmup_iterations=5",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_other_ways_end_the_same_when_stopped_midway(config, tmp_path, name):
+    config = config.with_settings(RESUMED[name])
+    stop(config, tmp_path / "run", lambda keeper: keeper.iteration == 4)
+    stopped = train(config, tmp_path / "run", progress=False)
+    assert_same_end(stopped, train(config, tmp_path / "whole", progress=False))
 
 
 def test_a_broken_loss_ends_the_run_and_is_not_saved(config, tmp_path):

@@ -52,6 +52,24 @@ def test_one_step_attacks_take_one_step(net, defence, algorithm):
     assert iteration_costs(net, aligned).alignment == 2 * 6 * WHOLE
 
 
+def test_free_training_costs_its_updates_alone(net, defence):
+    found = iteration_costs(net, changed(defence, "free", steps=4))
+    assert (found.attack, found.update) == (0, 4 * 3 * WHOLE)
+
+
+def test_ingredients(net, defence):
+    average = changed(defence, "average", steps=5)
+    assert iteration_costs(net, changed(defence, "worst_exit", steps=5)) == iteration_costs(net, average)
+    # Two looks at the clean images (thresholds, first candidates), one at the last candidates.
+    assert iteration_costs(net, changed(defence, "rerouted", steps=5)).attack == (5 * 2 + 3) * WHOLE
+    assert iteration_costs(net, changed(defence, "average", steps=5, loss="divergence")).attack == (5 * 2 + 1) * WHOLE
+    perturbed = dataclasses.replace(average, weight_perturbation=0.01)
+    assert iteration_costs(net, perturbed).update == 2 * iteration_costs(net, average).update
+    averaged = dataclasses.replace(changed(defence, "max_average", steps=5), outputs="running_average")
+    up_to = (1_015_440, 8_529_056, WHOLE)  # an average needs the branches before it
+    assert iteration_costs(net, averaged).attack == 5 * 2 * sum(up_to) + 3 * WHOLE
+
+
 def test_what_is_not_counted_is_refused(net, defence):
     with pytest.raises(ConfigError, match="defence.attack.algorithm: the steps of 'square' are not counted"):
         iteration_costs(net, changed(defence, "average", algorithm="square"))

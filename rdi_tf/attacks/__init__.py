@@ -8,7 +8,7 @@ where; `losses` what a loss per exit is. Source: paper, section 3.2 and appendix
 from rdi_tf.attacks.algorithms import ALGORITHMS, search, search_best
 from rdi_tf.attacks.exit_rules import ExitRule
 from rdi_tf.attacks.forms import ExitLosses, craft, defence_form, form_names, strongest_candidate
-from rdi_tf.attacks.losses import cross_entropy, loss_function
+from rdi_tf.attacks.losses import cross_entropy, divergence, loss_function
 from rdi_tf.attacks.policy import SLOWDOWN, policy_form_names
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "craft",
     "cross_entropy",
     "defence_form",
+    "divergence",
     "form_names",
     "loss_function",
     "policy_form_names",

@@ -72,13 +72,79 @@ class ExitRule:
           ConfigError: another number of thresholds than of early exits.
         """
         check_thresholds(self.thresholds, exit_logits.shape[1])
-        rule = TF_POLICIES[self.name]
-        log_probabilities = rule.combine(tf.nn.log_softmax(tf.cast(exit_logits, tf.float64)))
-        scores = rule.score(log_probabilities)
-        leaves = scores[:, :-1] < tf.constant(self.thresholds, tf.float64)
-        last = tf.ones_like(scores[:, :1], tf.bool)
-        exits = tf.argmax(tf.cast(tf.concat([leaves, last], axis=1), tf.int8), axis=1)
-        return Routing(log_probabilities, scores, rule.gap(log_probabilities, scores, self.thresholds), exits)
+        log_probabilities, scores = _outputs_and_scores(self.name, exit_logits)
+        exits = _first_below(scores, tf.constant(self.thresholds, tf.float64))
+        gaps = TF_POLICIES[self.name].gap(log_probabilities, scores, self.thresholds)
+        return Routing(log_probabilities, scores, gaps, exits)
+
+
+@dataclass(frozen=True)
+class BatchRule:
+    """An exit rule whose thresholds come from a batch, for training, where nothing has been calibrated yet.
+
+    Attributes:
+      name: the rule's name in `rdi_tf.policies.POLICIES`.
+      thresholds: float64 tensor (exits - 1,).
+    """
+
+    name: str
+    thresholds: tf.Tensor
+
+    @classmethod
+    def of_equal_shares(cls, name, exit_logits):
+        """Thresholds by which every exit takes an equal share of a batch, as `rdi_tf.thresholds.equal_share` cuts.
+
+        Args:
+          name: the rule's name.
+          exit_logits: float tensor (batch, exits, classes).
+
+        Returns:
+          The `BatchRule`. Images with equal scores at the cut stay together, in the network.
+        """
+        _, scores = _outputs_and_scores(name, exit_logits)
+        size, num_exits = tf.shape(scores)[0], scores.shape[1]
+        there = tf.ones_like(scores[:, 0], tf.bool)
+        thresholds = []
+        for k in range(num_exits - 1):
+            left = tf.where(there, scores[:, k], tf.constant(float("inf"), tf.float64))
+            share = size * (k + 1) // num_exits - size * k // num_exits
+            thresholds.append(tf.sort(left)[share])
+            there &= left >= thresholds[-1]
+        return cls(name, tf.reshape(tf.stack(thresholds), [-1]) if thresholds else tf.zeros([0], tf.float64))
+
+    def route(self, exit_logits):
+        """As `ExitRule.route`, without gaps (None)."""
+        log_probabilities, scores = _outputs_and_scores(self.name, exit_logits)
+        return Routing(log_probabilities, scores, None, _first_below(scores, self.thresholds))
+
+
+def outputs_of(name, exit_logits):
+    """What an exit rule calls classes from.
+
+    Args:
+      name: the rule's name in `rdi_tf.policies.POLICIES`.
+      exit_logits: float tensor (batch, exits, classes).
+
+    Returns:
+      float32 tensor of the same shape: log-probabilities, combined with those of the exits before where the rule does.
+    """
+    return tf.cast(_combined(name, exit_logits), tf.float32)
+
+
+def _combined(name, exit_logits):
+    return TF_POLICIES[name].combine(tf.nn.log_softmax(tf.cast(exit_logits, tf.float64)))
+
+
+def _outputs_and_scores(name, exit_logits):
+    log_probabilities = _combined(name, exit_logits)
+    return log_probabilities, TF_POLICIES[name].score(log_probabilities)
+
+
+def _first_below(scores, thresholds):
+    """The first exit whose score is below its threshold, or the last: int64 (batch,)."""
+    leaves = scores[:, :-1] < thresholds
+    last = tf.ones_like(scores[:, :1], tf.bool)
+    return tf.argmax(tf.cast(tf.concat([leaves, last], axis=1), tf.int8), axis=1)
 
 
 @dataclass(frozen=True)

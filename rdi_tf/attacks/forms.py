@@ -3,7 +3,8 @@
 - `branch_k`, `main`: the loss of that exit (single attack);
 - `average`: the mean of all exits' losses;
 - `max_average`: all single attacks are run and, image by image, the candidate with the largest mean loss is taken;
-- `random`: the exits' losses weighted by uniform random numbers, normalised and drawn once per batch.
+- `random`: the exits' losses weighted by uniform random numbers, normalised and drawn once per batch;
+- `worst_exit`: the largest of the exits' losses, image by image and step by step (for training; not the paper's).
 
 Forms that attack the exit rule are in `rdi_tf.attacks.policy`.
 
@@ -11,16 +12,18 @@ Source: paper, section 3.2 (single, average, max-average) and appendix D (random
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
 from rdi_tf.attacks.algorithms import search
 from rdi_tf.attacks.exit_rules import ExitRule
-from rdi_tf.attacks.losses import cross_entropy, dlr, dlr_targeted
+from rdi_tf.attacks.losses import cross_entropy, divergence, dlr, dlr_targeted
 from rdi_tf.attacks.policy import SLOWDOWN, craft_policy, policy_form_names
 from rdi_tf.attacks.targets import search_targets
 from rdi_tf.errors import ConfigError
+
+WORST_EXIT = "worst_exit"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,28 @@ class ExitLosses:
         single_losses = tuple(single(exit_logits) for exit_logits in single_logits)
         return cls(tuple(exit_names), single_losses, every, loss, tuple(single_logits), logits, rule)
 
+    def diverging_from(self, images):
+        """The same network's divergence from what it says of these images, as losses that know no labels.
+
+        Args:
+          images: float32 tensor (batch, height, width, channels), those that candidates are made of.
+
+        Returns:
+          `ExitLosses` of `KL(exit's output on the image || on the candidate)`. There is no gradient at the images.
+
+        Source: the inner problem of Zhang et al. (ICML 2019), algorithm 1.
+        """
+        clean = self.logits(images)
+
+        def single(exit_index):
+            logits = self.single_logits[exit_index]
+            return lambda candidates, labels: divergence(clean[:, exit_index], logits(candidates))
+
+        def every(candidates, labels):
+            return divergence(clean, self.logits(candidates))
+
+        return replace(self, single=tuple(single(k) for k in range(len(self.exit_names))), every=every)
+
 
 def form_names(exit_names):
     """The paper's forms against these exits, in the order of its tables: each exit, average, max-average, random."""
@@ -73,8 +98,19 @@ def form_names(exit_names):
 
 
 def defence_form(defence_name, exit_names):
-    """The form that makes a defence's training images, or None for the standard defence (paper, section 3.3)."""
-    forms = {"standard": None, "main_branch": exit_names[-1], "average": "average", "max_average": "max_average"}
+    """The form that makes a defence's training images, or None for the standard defence (paper, section 3.3).
+
+    The defence "free" makes its images while it updates the weights; where images alone are wanted, "average" it is.
+    """
+    forms = {
+        "standard": None,
+        "main_branch": exit_names[-1],
+        "average": "average",
+        "max_average": "max_average",
+        "worst_exit": WORST_EXIT,
+        "rerouted": "rerouted",
+        "free": "average",
+    }
     if defence_name not in forms:
         raise ConfigError(f"defence: expected one of {', '.join(forms)}, got {defence_name!r}")
     return forms[defence_name]
@@ -84,7 +120,7 @@ def craft(form, losses, images, labels, attack, seed, scale=1.0):
     """Make adversarial images.
 
     Args:
-      form: one of `form_names(losses.exit_names)`, of `policy_form_names(losses.exit_names)`, or "slowdown".
+      form: one of `form_names(losses.exit_names)`, of `policy_form_names(losses.exit_names)`, "worst_exit", "slowdown".
       losses: `ExitLosses` of the network, with the loss that `attack.loss` names (`loss_function`).
       images: float32 tensor (batch, height, width, channels) in [0, 1].
       labels: int32 (batch,) or float32 (batch, classes).
@@ -107,6 +143,8 @@ def craft(form, losses, images, labels, attack, seed, scale=1.0):
             return candidates[0]
         mean_losses = [tf.reduce_mean(losses.every(candidate, labels), axis=1) for candidate in candidates]
         return strongest_candidate(tf.stack(candidates), tf.stack(mean_losses))
+    if form == WORST_EXIT:
+        return _craft_worst_exit(losses, images, labels, attack, _fold(seed, len(losses.exit_names)), scale)
     exit_index, weights = _exits_of(form, losses.exit_names, seed)
     own_seed = _fold(seed, len(losses.exit_names) if exit_index is None else exit_index)
     if attack.loss == "dlr_targeted":
@@ -130,8 +168,20 @@ def _exits_of(form, exit_names, seed):
     if form == "random":
         weights = tf.random.stateless_uniform([num_exits], _fold(seed, num_exits + 1))
         return None, weights / tf.reduce_sum(weights)
-    known = (*form_names(exit_names), *policy_form_names(exit_names), SLOWDOWN)
+    known = (*form_names(exit_names), *policy_form_names(exit_names), WORST_EXIT, SLOWDOWN)
     raise ConfigError(f"attack form: expected one of {', '.join(known)}, got {form!r}")
+
+
+def _craft_worst_exit(losses, images, labels, attack, seed, scale):
+    if attack.loss == "dlr_targeted":
+        raise ConfigError(
+            "attack form 'worst_exit': expected another loss than 'dlr_targeted', which aims at fixed exits"
+        )
+
+    def largest(candidate):
+        return tf.reduce_max(losses.every(candidate, labels), axis=1)
+
+    return search(largest, images, attack, seed, scale)
 
 
 def _craft_targeted(losses, exit_index, weights, images, labels, attack, seed, scale):

@@ -22,6 +22,20 @@ def cross_entropy(logits, labels):
     return -tf.reduce_sum(labels * tf.nn.log_softmax(logits), axis=-1)
 
 
+def divergence(reference, logits):
+    """Kullback-Leibler divergence of one output from another, which knows no labels.
+
+    Args:
+      reference: float tensor (batch, classes), or (batch, exits, classes): logits of the probabilities to be kept.
+      logits: of the same shape, or one that broadcasts with it.
+
+    Returns:
+      Tensor (batch,), or (batch, exits): `KL(reference || logits)` in nats.
+    """
+    kept = tf.nn.log_softmax(reference)
+    return tf.reduce_sum(tf.exp(kept) * (kept - tf.nn.log_softmax(logits)), axis=-1)
+
+
 def margin(logits, labels):
     """By how much the best wrong class beats the true one: above zero where the exit is wrong.
 

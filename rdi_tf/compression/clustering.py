@@ -46,11 +46,10 @@ class ClusteredRDINet(RDINet):
         ]
         self._share_values()
 
-    def train_step(self, data):
-        """One adversarial step on the shared values."""
-        measured = super().train_step(data)
+    def update_weights(self, gradients):
+        """Apply gradients; weights of one cluster go on sharing a value."""
+        super().update_weights(gradients)
         self._share_values()
-        return measured
 
     def _share_values(self):
         for kernel, members in zip(self._kernels, self._members, strict=True):

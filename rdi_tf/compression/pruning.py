@@ -45,10 +45,13 @@ class PrunedRDINet(RDINet):
             pruner.pruning_step.assign(tf.cast(self.optimizer.iterations + 1, tf.int64))
             pruner.pruning_obj.conditional_mask_update()
             pruner.pruning_obj.weight_mask_op()
-        measured = super().train_step(data)
+        return super().train_step(data)
+
+    def update_weights(self, gradients):
+        """Apply gradients; what is pruned stays zero."""
+        super().update_weights(gradients)
         for pruner in self._pruners:
             pruner.pruning_obj.weight_mask_op()
-        return measured
 
     def save(self, filepath, *args, **kwargs):
         """Write the network as it is, without masks; arguments as for `keras.Model.save`."""

@@ -4,11 +4,8 @@ Under rules that average over the exits so far, an image's class at exit k is no
 must attack the average there.
 """
 
-import tensorflow as tf
+import dataclasses
 
-from rdi_tf._keras import keras
-from rdi_tf.attacks import ExitLosses
-from rdi_tf.attacks.exit_rules import TF_POLICIES
 from rdi_tf.errors import ConfigError
 from rdi_tf.policies import POLICIES
 
@@ -48,19 +45,4 @@ def policy_losses(net, rule, loss):
       `rdi_tf.attacks.ExitLosses` of the combined outputs, float32, in the place of logits. Not for attacks on the rule,
       which combine the exits' own logits themselves.
     """
-    combine = TF_POLICIES[rule.name].combine
-
-    def combined(exit_logits):
-        return tf.cast(combine(tf.nn.log_softmax(tf.cast(exit_logits, tf.float64))), tf.float32)
-
-    def outputs_up_to(exit_index):
-        part = keras.Model(net.network.input, net.network.outputs[: exit_index + 1])
-
-        def outputs(images):
-            found = part(images, training=False)
-            return combined(tf.stack(found if isinstance(found, list) else [found], axis=1))[:, -1]
-
-        return outputs
-
-    single_logits = [outputs_up_to(exit_index) for exit_index in range(net.num_exits)]
-    return ExitLosses.of_logits(net.exit_names, single_logits, lambda images: combined(net(images)), loss, rule)
+    return dataclasses.replace(net.exit_losses(loss=loss, outputs=rule.name), rule=rule)

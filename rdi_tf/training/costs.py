@@ -47,19 +47,36 @@ def iteration_costs(net, defence):
     Raises:
       ConfigError: an attack whose steps are not counted here.
     """
-    whole = network_costs(net.network).exits[-1].executed_macs
-    if defence.name == "standard":
-        return IterationCosts(0, 0, WEIGHT_GRADIENT * whole)
+    exits = [cost.executed_macs for cost in network_costs(net.network).exits]
+    whole = exits[-1]
     attack = defence.attack
+    passes = 2 if defence.weight_perturbation else 1
+    if defence.name == "standard":
+        return IterationCosts(0, 0, passes * WEIGHT_GRADIENT * whole)
+    if defence.name == "free":
+        # The way back to the weights passes by all images but for the first layer, which is not worth a line.
+        return IterationCosts(0, 0, attack.steps * WEIGHT_GRADIENT * whole)
     if attack.algorithm not in ("pgd", "wrm", *_ONE_STEP):
         raise ConfigError(f"defence.attack.algorithm: the steps of {attack.algorithm!r} are not counted")
-    steps = (1 if attack.algorithm in _ONE_STEP else attack.steps) * attack.restarts
-    single = [network_costs(net.subnetwork(index)).exits[-1].executed_macs for index in range(net.num_exits)]
-    crafting = {
-        "main_branch": steps * IMAGE_GRADIENT * single[-1],
-        "average": steps * IMAGE_GRADIENT * whole,
-        # Every exit's own attack, and one pass for each candidate to see which is the worst.
-        "max_average": steps * IMAGE_GRADIENT * sum(single) + (net.num_exits * whole if net.num_exits > 1 else 0),
-    }[defence.name]
     alignment = ALIGNMENT * whole if defence.alignment else 0
-    return IterationCosts(crafting, alignment, 2 * WEIGHT_GRADIENT * whole)
+    return IterationCosts(_crafting(net, defence, exits), alignment, passes * 2 * WEIGHT_GRADIENT * whole)
+
+
+def _crafting(net, defence, exits):
+    """Multiply-adds of making one adversarial image; `exits`: of a forward pass up to each exit, branches included."""
+    whole, attack = exits[-1], defence.attack
+    steps = (1 if attack.algorithm in _ONE_STEP else attack.steps) * attack.restarts
+    if defence.outputs == "exits":
+        single = [network_costs(net.subnetwork(index)).exits[-1].executed_macs for index in range(net.num_exits)]
+    else:
+        single = exits  # averages need the exits before
+    gradients = {"main_branch": single[-1], "max_average": sum(single)}.get(defence.name, whole)
+    looks = {
+        # One pass for each candidate to see which is the worst.
+        "max_average": net.num_exits if net.num_exits > 1 else 0,
+        # Thresholds from the clean images, which are the first candidates, and a look at the last ones of each restart.
+        "rerouted": 2 + attack.restarts,
+    }.get(defence.name, 0)
+    if attack.loss == "divergence":
+        looks += 1  # what the network says of the clean images
+    return steps * IMAGE_GRADIENT * gradients + looks * whole

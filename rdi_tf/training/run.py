@@ -62,6 +62,7 @@ def _compiled(net, config):
         weight_decay=config.training.weight_decay,
         label_smoothing=config.training.label_smoothing,
         seed=config.training.seed,
+        policy=config.policy.name,
     )
     return net
 

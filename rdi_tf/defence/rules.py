@@ -1,0 +1,64 @@
+"""Which settings of a defence go together. Part of `rdi_tf.config`, as `rdi_tf.config_rules` is."""
+
+import operator
+
+from rdi_tf.errors import ConfigError
+
+# Ingredients that need adversarial images.
+_ATTACKING = ("alignment", "trades", "distillation")
+# Free training moves images by the gradient of its own updates, on attacked images alone: what asks for another
+# gradient or for clean images is refused.
+_FREE = {
+    "attack.algorithm": "pgd",
+    "attack.restarts": 1,
+    "attack.loss": "cross_entropy",
+    "alignment": 0,
+    "trades": 0,
+    "weight_perturbation": 0,
+}
+
+
+def check_defence(config):
+    """Refuse a defence that would ignore some of its settings, or could not follow them.
+
+    Args:
+      config: a `rdi_tf.config.Config`.
+
+    Raises:
+      ConfigError: names the first such key, what was expected and what came.
+    """
+    defence = config.defence
+    if defence.name == "standard":
+        reason = "(the standard defence attacks nothing)"
+        _expect(defence, dict.fromkeys(_ATTACKING, 0), reason)
+    if defence.name == "free":
+        _expect(defence, _FREE, "with the defence free")
+    if defence.alignment:
+        _expect(defence, {"attack.norm": "linf"}, "with defence.alignment")
+    if defence.name == "worst_exit" and defence.attack.loss == "dlr_targeted":
+        raise ConfigError("defence.attack.loss: expected another than 'dlr_targeted' with the defence worst_exit")
+    if defence.attack.loss == "divergence":
+        _check_divergence(defence)
+    if defence.distillation and config.model.exits == ():
+        raise ConfigError(f"defence.distillation: expected 0 in a network with one exit, got {defence.distillation}")
+    if defence.distillation and defence.outputs != "exits":
+        _expect(defence, {"teacher": "main"}, f"with defence.outputs {defence.outputs}, whose last is the average")
+
+
+def _check_divergence(defence):
+    """There is no divergence from an image at the image itself, and no gradient of it."""
+    if defence.name == "rerouted":
+        raise ConfigError("defence.attack.loss: expected another than 'divergence' with the defence rerouted")
+    attack = defence.attack
+    if attack.algorithm in ("fgsm", "wrm") or (attack.algorithm in ("pgd", "apgd") and not attack.random_start):
+        raise ConfigError(
+            f"defence.attack.loss: 'divergence' has no gradient where {attack.algorithm!r} starts: expected pgd or "
+            "apgd with random_start, n_fgsm or square as defence.attack.algorithm"
+        )
+
+
+def _expect(defence, expected, reason):
+    for key, value in expected.items():
+        found = operator.attrgetter(key)(defence)
+        if found != value:
+            raise ConfigError(f"defence.{key}: expected {value!r} {reason}, got {found!r}")

@@ -1,6 +1,5 @@
 """`rdi-tf compare`: several runs, accuracy over cost."""
 
-import dataclasses
 from pathlib import Path
 
 import click
@@ -20,12 +19,17 @@ from rdi_tf.cli.library import library
 )
 @click.option("--reported/--no-reported", default=True, show_default=True, help="Show the paper's networks, too.")
 def command(runs, output, reported):
-    """Draw accuracy clean and attacked against cost for evaluated RUNs (the paper's Figure 6), with a table."""
+    """Draw accuracy clean and attacked against cost for evaluated RUNs (the paper's Figure 6), with tables.
+
+    Also against kilobytes where they are exported (RUN/export), and against milliseconds where `rdi-tf benchmark
+    --output RUN/latency-DTYPE.json` kept what it found, each machine's for itself.
+    """
     module = library("rdi_tf.reporting.compare")
-    compared, files = module.compare_runs(runs, output, reported)
+    compared, files = module.compare_runs(runs, output, reported, library("rdi_tf.export.deployed").deployments)
     rows = [
         (
             run.name,
+            run.kind.text,
             f"{run.clean_accuracy:.2%}",
             f"{run.robust_accuracy:.2%}",
             f"{run.paper_mflops:.2f}",
@@ -33,7 +37,7 @@ def command(runs, output, reported):
         )
         for run in compared
     ]
-    text = common.table(("RUN", "TA", "ATA, WORST ATTACK", "MFLOPS (PAPER)", "EXECUTED MACS"), rows)
-    data = {"runs": [dataclasses.asdict(run) for run in compared], "html": str(files.html)}
+    text = common.table(("RUN", "KIND", "TA", "ATA, WORST ATTACK", "MFLOPS (PAPER)", "EXECUTED MACS"), rows)
+    data = {"runs": [run.to_dict() for run in compared], "html": str(files.html)}
     data |= {"markdown": str(files.markdown), "pictures": [str(file) for file in files.pictures]}
     return common.Report(data, f"{text}\n\n{files.html}\n{files.markdown}")

@@ -237,34 +237,6 @@ def test_report_refuses(trained_run, evaluated, latency_file, tmp_path):
         write_report(folder)
 
 
-def test_compare_two_runs(evaluated, tmp_path):
-    shutil.copytree(evaluated, tmp_path / "run two")
-    found = run("compare", evaluated, tmp_path / "run two", "--output", tmp_path / "out", "--json")
-    assert found.exit_code == 0, found.stderr
-    document = json.loads(found.stdout)
-    assert [entry["name"] for entry in document["runs"]] == ["run one", "run two"]
-    assert [entry["images"] for entry in document["runs"]] == [60, 60]
-    assert json.loads((tmp_path / "out" / "compare.json").read_text())["runs"] == document["runs"]
-    page = Checker((tmp_path / "out" / "compare.html").read_text())
-    assert sum(tag == "img" for tag, _ in page.tags) == 2
-    twice = run("compare", evaluated, evaluated, "--output", tmp_path / "out")
-    assert twice.exit_code == 2 and "'run one' twice" in twice.stderr
-
-
-def test_compare_refuses_other_data_and_evaluations_without_attacks(evaluated, tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(evaluated, other)
-    file = next((other / "evaluation").glob("pgd*.json"))
-    table = json.loads(file.read_text())
-    file.write_text(json.dumps({**table, "dataset": "mnist"}))
-    found = run("compare", evaluated, other, "--output", tmp_path / "out")
-    assert found.exit_code == 2 and "expected runs on one data set, got digits, mnist" in found.stderr
-    unattacked = {"attacks": [], "worst_case": None, "worst_case_attack": None, "per_image_worst_case": None}
-    file.write_text(json.dumps({**table, **unattacked}))
-    found = run("compare", other, "--output", tmp_path / "out")
-    assert found.exit_code == 2 and "expected an evaluation under attacks" in found.stderr
-
-
 def test_pictures_do_not_lean_on_colour_alone(evaluated):
     """In grey the exits' fills stay apart, and every exit rule has a line style and a marker of its own."""
     from rdi_tf.policies import POLICIES

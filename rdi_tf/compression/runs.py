@@ -12,6 +12,7 @@ from rdi_tf.compression.channels import prune_channels
 from rdi_tf.compression.clustering import ClusteredRDINet
 from rdi_tf.compression.pruning import PrunedRDINet
 from rdi_tf.compression.quantization import QuantizedRDINet, is_quantized, start_ranges
+from rdi_tf.compression.settings import REPORT
 from rdi_tf.compression.sparsity import count_zeros
 from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.errors import ConfigError
@@ -24,7 +25,6 @@ FINE_TUNING = 0.1  # share of the iterations, and of the learning rate, of the r
 VALIDATIONS = 4
 MIXED = "mixed_float16"
 RANGE_IMAGES = 256  # training images that the ranges of int8 start from, and as many attacked ones
-REPORT = "compression.json"  # in the new run's folder: what came of it
 
 
 def compress_run(run_dir, compression, output=None, settings=(), data_dir=None, progress=True):

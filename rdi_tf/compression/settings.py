@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 METHODS = ("none", "quantize_aware", "prune", "prune_channels", "cluster")
+REPORT = "compression.json"  # in a compressed run's folder: what came of it
 PATTERNS = ("unstructured", "2:4", "block")
 
 

@@ -1,20 +1,20 @@
 """Several runs side by side: accuracy clean and attacked against cost (the paper's Figure 6), as a page."""
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rdi_tf.errors import ConfigError
+from rdi_tf.compression.settings import REPORT
+from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.evaluation.reported import reported_points
 from rdi_tf.evaluation.run_results import kept_evaluations
 from rdi_tf.evaluation.tables import title
-from rdi_tf.reporting import plots
-from rdi_tf.reporting.pages import Heading, Notes, Paragraph, Picture, TableBlock
+from rdi_tf.reporting.compare_pages import blocks
+from rdi_tf.reporting.deployments import DeployedRun, Deployments
+from rdi_tf.reporting.kinds import Kind
 from rdi_tf.reporting.report import ReportFiles, write_pages
 from rdi_tf.runs import RunFolder, write_atomic
-
-HEADER = ("", "TA", "ATA, worst attack", "per-image worst", "MFlops (paper)", "executed MACs", "… clean", "images")
-ROBUST = "ATA: accuracy under the worst attack, %"
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class ComparedRun:
 
     Attributes:
       name: of the run's folder.
+      kind: its `Kind`.
       dataset: data set.
       evaluation: name of the evaluation that was taken.
       described: how it was evaluated, in words.
@@ -32,9 +33,12 @@ class ComparedRun:
       per_image_worst_case: share that is right clean and under every attack.
       paper_mflops, executed_macs: average cost under max-average, as the paper has it; on clean images without that.
       clean_executed_macs: average executed multiply-adds on clean images.
+      zero_share: share of the weights that are zero, where compression counted them; None elsewhere.
+      zeros_skipped_by: runtimes that save the multiply-adds of zeros; costs are lower by none of them.
     """
 
     name: str
+    kind: Kind
     dataset: str
     evaluation: str
     described: str
@@ -45,51 +49,88 @@ class ComparedRun:
     paper_mflops: float
     executed_macs: float
     clean_executed_macs: float
+    zero_share: float | None = None
+    zeros_skipped_by: tuple[str, ...] = ()
+
+    def to_dict(self):
+        """Plain values, the kind in words, too."""
+        return {**asdict(self), "kind": {**asdict(self.kind), "text": self.kind.text}}
 
 
-def compare_runs(run_dirs, output, with_reported=True):
+def compare_runs(run_dirs, output, with_reported=True, deployments_of=lambda folder: Deployments()):
     """Compare runs on the same data set.
 
     Args:
-      run_dirs: folders of runs that were evaluated under attacks; of each, the evaluation with most images counts.
+      run_dirs: folders of runs that were evaluated under attacks. Where all were evaluated in one same way, that
+        evaluation counts, the one with most images if there are several; else of each the one with most images.
       output: folder for compare.html, compare.md, compare.json and the pictures.
       with_reported: add the paper's networks on that data set.
+      deployments_of: callable, a run's folder -> its `rdi_tf.reporting.deployments.Deployments`; without it, none.
 
     Returns:
       (list of `ComparedRun`, `rdi_tf.reporting.report.ReportFiles`).
 
     Raises:
       CheckpointError: no run, or no evaluation in it.
-      ConfigError: no attacks in an evaluation, or different data sets.
+      ConfigError: no attacks in an evaluation, different data sets, or a bundle of another network than the run's.
+      DataError: a file of results that cannot be read.
     """
-    runs = _named([_compared(RunFolder.open(run_dir)) for run_dir in run_dirs])
+    folders = [RunFolder.open(run_dir) for run_dir in run_dirs]
+    chosen = _same_evaluations([_attacked(folder) for folder in folders])
+    runs = _named([_compared(folder, kept) for folder, kept in zip(folders, chosen, strict=True)])
     datasets = sorted({run.dataset for run in runs})
     if len(datasets) != 1:
         raise ConfigError(f"runs: expected runs on one data set, got {', '.join(datasets) or 'none'}")
-    reported = reported_points(datasets[0]) if with_reported else []
-    blocks = [
-        Heading("Accuracy against cost"),
-        *_pictures(runs, reported),
-        TableBlock("", HEADER, tuple([*map(_row, runs), *map(_reported_row, reported)])),
-        *_remarks(runs, reported),
+    deployed = [
+        _deployed(folder, run, kept.result, deployments_of(folder.path))
+        for folder, run, kept in zip(folders, runs, chosen, strict=True)
     ]
-    files = write_pages(Path(output), "compare", f"Runs on {datasets[0]} side by side", blocks)
-    document = {"runs": [asdict(run) for run in runs], "reported": [asdict(point) for point in reported]}
+    reported = reported_points(datasets[0]) if with_reported else []
+    page = blocks(runs, reported, deployed)
+    files = write_pages(Path(output), "compare", f"Runs on {datasets[0]} side by side", page)
+    document = {
+        "runs": [{**run.to_dict(), "deployments": one.to_dict()} for run, one in zip(runs, deployed, strict=True)],
+        "reported": [asdict(point) for point in reported],
+    }
     write_atomic(Path(output) / "compare.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
     return runs, ReportFiles(files.html, files.markdown, files.pictures)
 
 
-def _compared(run):
-    kept = next((kept for kept in kept_evaluations(run) if kept.result.worst_case is not None), None)
-    if kept is None:
+def _attacked(run):
+    """Evaluations of a run that met all images under attacks, the most important first."""
+    found = [kept for kept in kept_evaluations(run) if kept.result.worst_case is not None]
+    if not found:
         raise ConfigError(f"{run.path}: expected an evaluation under attacks that met all images, got none")
+    return found
+
+
+def _same_evaluations(candidates):
+    """Of each run the evaluation that all have in the same way; where there is none, each run's first."""
+    ways = [[_way(kept.result) for kept in found] for found in candidates]
+    common = next((way for way in ways[0] if all(way in others for others in ways)), None) if ways else None
+    places = [0 if common is None else way.index(common) for way in ways]
+    return [found[place] for found, place in zip(candidates, places, strict=True)]
+
+
+def _way(result):
+    """How a network was evaluated, the same for networks with other exits."""
+    return _described(result), frozenset(re.sub(r"branch_\d+", "main", attack.name) for attack in result.attacks)
+
+
+def _described(result):
+    return title(result).removeprefix(f"{result.name}: ")
+
+
+def _compared(run, kept):
     result = kept.result
     cost = next((attack for attack in result.attacks if attack.name == "max_average"), result.clean)
+    zeros = _zeros(run)
     return ComparedRun(
         name=run.path.resolve().name,
+        kind=Kind.of(run.config, len(result.costs.exit_names)),
         dataset=result.dataset,
         evaluation=kept.name,
-        described=title(result).partition(": ")[2],
+        described=_described(result),
         images=result.images,
         clean_accuracy=result.clean.accuracy,
         robust_accuracy=result.worst_case,
@@ -97,7 +138,30 @@ def _compared(run):
         paper_mflops=cost.average_paper_mflops,
         executed_macs=cost.average_executed_macs,
         clean_executed_macs=result.clean.average_executed_macs,
+        zero_share=zeros.get("share"),
+        zeros_skipped_by=tuple(zeros.get("skipped_by", ())),
     )
+
+
+def _zeros(run):
+    """What compression.json says of zeros; nothing for a run that was not compressed."""
+    file = run.path / REPORT
+    if not file.is_file():
+        return {}
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))["sparsity"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file}: cannot be read as what a compression found: {error}") from error
+
+
+def _deployed(folder, run, result, held):
+    for one in held.bundles:
+        if one.executed_macs != result.costs.executed_macs:
+            raise ConfigError(
+                f"{folder.path}: its {one.dtype} bundle is of another network than its evaluation {run.evaluation}: "
+                "export it again"
+            )
+    return DeployedRun(run.name, "int8" if run.kind.method == "quantize_aware" else "float32", held)
 
 
 def _named(runs):
@@ -106,63 +170,3 @@ def _named(runs):
     if twice is not None:
         raise ConfigError(f"runs: expected folders of different names, got {twice!r} twice")
     return runs
-
-
-def _pictures(runs, reported):
-    measured = [(run.name, 100 * run.clean_accuracy, 100 * run.robust_accuracy, run) for run in runs]
-    paper = [plots.CostPoint(name, run.paper_mflops, clean, robust) for name, clean, robust, run in measured]
-    paper += [
-        plots.CostPoint(point.network, point.paper_mflops, point.clean_accuracy, point.robust_accuracy, reported=True)
-        for point in reported
-    ]
-    executed = [
-        plots.CostPoint(name, run.executed_macs / plots.MACS_UNIT, clean, robust)
-        for name, clean, robust, run in measured
-    ]
-    told = "; ".join(
-        f"{point.name}: {point.clean_accuracy:.2f}, {point.robust_accuracy:.2f} at {point.cost:.2f}" for point in paper
-    )
-    unit, executed_unit = "average MFlops (paper)", "executed MACs per image, millions"
-    return [
-        Picture(
-            "cost-paper",
-            plots.cost_figure(paper, unit, ROBUST),
-            f"Accuracy clean and attacked against MFlops. {told}.",
-            "In the paper's accounting (its Figure 6). Hollow: reported by the paper. Areas grow with cost.",
-        ),
-        Picture(
-            "cost-executed",
-            plots.cost_figure(executed, executed_unit, ROBUST),
-            "The same against all multiply-adds that run.",
-            "In multiply-adds that really run, which the paper does not report.",
-        ),
-    ]
-
-
-def _row(run):
-    return (
-        run.name,
-        f"{100 * run.clean_accuracy:.2f}",
-        f"{100 * run.robust_accuracy:.2f}",
-        f"{100 * run.per_image_worst_case:.2f}",
-        f"{run.paper_mflops:.2f}",
-        f"{run.executed_macs:,.0f}",
-        f"{run.clean_executed_macs:,.0f}",
-        f"{run.images:,}",
-    )
-
-
-def _reported_row(point):
-    figures = (point.clean_accuracy, point.robust_accuracy)
-    name = f"{point.network} ({point.source}, reported)"
-    return (name, *(f"{figure:.2f}" for figure in figures), "", f"{point.paper_mflops:.2f}", "", "", "")
-
-
-def _remarks(runs, reported):
-    lines = [f"{run.name}: {run.evaluation}: {run.described}." for run in runs]
-    if len({run.described for run in runs}) > 1:
-        lines.insert(0, "The runs were not all evaluated in the same way: hold them against each other with care.")
-    lines.append("Costs are those under the max-average attack where it was run, as the paper has them.")
-    if reported:
-        lines.append("Reported figures: Hu et al. (ICLR 2020), of the max-average defence where there are several.")
-    return [Paragraph("Accuracies in percent."), Notes(tuple(lines))]

@@ -12,7 +12,6 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from rdi_tf.evaluation.tables import attack_label
 
@@ -65,7 +64,7 @@ def exits_figure(result):
     outcomes = [result.clean, *(attack for attack in result.attacks if attack.kind == "attack")]
     names = ["clean", *(attack_label(outcome.name) for outcome in outcomes[1:])]
     shares = np.array([outcome.exit_shares for outcome in outcomes])
-    with _figure(6.8, 1.5 + 0.45 * len(outcomes)) as (figure, png):
+    with canvas(6.8, 1.5 + 0.45 * len(outcomes)) as (figure, png):
         axes = figure.add_subplot()
         left = np.zeros(len(outcomes))
         for index, (exit_name, style) in enumerate(
@@ -79,7 +78,7 @@ def exits_figure(result):
         axes.invert_yaxis()
         axes.set(xlim=(0, 1), xlabel="share of the images that leave at each exit")
         axes.xaxis.set_major_formatter("{x:.0%}")
-        _legend_below(figure, axes.get_legend_handles_labels(), 4)
+        legend_below(figure, axes.get_legend_handles_labels(), 4)
     return png.getvalue()
 
 
@@ -97,7 +96,7 @@ def budget_figure(panels, exit_costs, unit, operating=()):
     """
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
-    with _figure(3.6 * columns, 3.0 * rows + 1.1) as (figure, png):
+    with canvas(3.6 * columns, 3.0 * rows + 1.1) as (figure, png):
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, (title, curves) in zip(grid, panels.items(), strict=False):
             for number, curve in enumerate(curves):
@@ -127,7 +126,7 @@ def budget_figure(panels, exit_costs, unit, operating=()):
             axes.grid(alpha=0.3)
         for axes in grid[len(panels) :]:
             axes.remove()
-        _legend_below(figure, grid[0].get_legend_handles_labels(), 3)
+        legend_below(figure, grid[0].get_legend_handles_labels(), 3)
     return png.getvalue()
 
 
@@ -139,7 +138,7 @@ def examples_figure(rows, labels):
       labels: the true class of each image, strings.
     """
     columns = len(labels)
-    with _figure(1.5 * columns + 0.4, 2.1 * len(rows) + 0.3) as (figure, png):
+    with canvas(1.5 * columns + 0.4, 2.1 * len(rows) + 0.3) as (figure, png):
         grid = figure.subplots(len(rows), columns, squeeze=False)
         for row, (version, samples) in enumerate(rows.items()):
             for column, (axes, sample) in enumerate(zip(grid[row], samples, strict=True)):
@@ -170,7 +169,7 @@ def latency_figure(latency):
       PNG bytes.
     """
     count = len(latency.stages)
-    with _figure(7, 3.0 + 0.66 * count) as (figure, png):
+    with canvas(7, 3.0 + 0.66 * count) as (figure, png):
         stages, exits = figure.subplots(2, 1, height_ratios=[count + 1, count + 3])
         names = [f"stage {number + 1} ({stage.name})" for number, stage in enumerate(latency.stages)]
         left = np.zeros(count + 1)
@@ -209,60 +208,9 @@ def _with_p95(typical, p95):
     return f"{typical:.3f}" if p95 is None else f"{typical:.3f} ({p95:.3f})"
 
 
-@dataclass(frozen=True)
-class CostPoint:
-    """A network in a picture of accuracy over cost.
-
-    Attributes:
-      name: what it is.
-      cost: average cost of an image, in the axis' unit.
-      clean_accuracy, robust_accuracy: percent.
-      reported: whether the figures are the paper's and were not measured here.
-    """
-
-    name: str
-    cost: float
-    clean_accuracy: float
-    robust_accuracy: float
-    reported: bool = False
-
-
-def cost_figure(points, unit, robust_label):
-    """Accuracy clean and attacked against cost, areas of the markers in proportion to cost (Figure 6): PNG bytes.
-
-    Args:
-      points: `CostPoint`s.
-      unit: label of the horizontal axis.
-      robust_label: label of the vertical axis of robust accuracy.
-    """
-    largest = max(point.cost for point in points)
-    with _figure(7.6, 3.8 + 0.3 * len(points)) as (figure, png):
-        panels = figure.subplots(1, 2)
-        handles = []
-        for number, point in enumerate(points):
-            colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-            face = "none" if point.reported else colour
-            for axes, accuracy in zip(panels, (point.clean_accuracy, point.robust_accuracy), strict=True):
-                size = 40 + 260 * point.cost / largest
-                axes.scatter(point.cost, accuracy, s=size, marker=marker, facecolor=face, edgecolor=colour, alpha=0.9)
-                axes.annotate(f"{number + 1}", (point.cost, accuracy), (9, 7), textcoords="offset points", fontsize=9)
-            name = f"{number + 1}  {point.name}{' (reported)' if point.reported else ''}"
-            handles.append(
-                Line2D(
-                    [], [], marker=marker, linestyle="", color=colour, markerfacecolor=face, markersize=8, label=name
-                )
-            )
-        for axes, label in zip(panels, ("TA: accuracy on clean images, %", robust_label), strict=True):
-            axes.set(xlabel=unit, ylabel=label, xlim=(0, 1.12 * largest))
-            axes.margins(y=0.15)
-            axes.grid(alpha=0.3)
-        _legend_below(figure, (handles, [handle.get_label() for handle in handles]), 1)
-    return png.getvalue()
-
-
 @contextmanager
-def _figure(width, height):
-    """Context manager: a figure of that many inches, and a buffer that holds its PNG afterwards."""
+def canvas(width, height):
+    """Context manager: a figure of so many inches, and a buffer that holds its PNG afterwards."""
     png = io.BytesIO()
     with rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -293,7 +241,8 @@ def _value_labels(axes, widths, texts):
     axes.set_xlim(0, 1.22 * max(widths))
 
 
-def _legend_below(figure, handles_and_labels, columns):
+def legend_below(figure, handles_and_labels, columns):
+    """A legend under all panels: (handles, labels), each label once, in so many columns."""
     handles, labels = handles_and_labels
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)

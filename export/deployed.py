@@ -1,0 +1,53 @@
+"""What a run folder holds of exported files: bundles in RUN/export, and benchmarks of them as RUN/latency*.json."""
+
+import zlib
+from pathlib import Path
+
+from rdi_tf.export.bundle import Bundle
+from rdi_tf.export.manifest import MANIFEST
+from rdi_tf.latency import LatencyResult
+from rdi_tf.reporting.deployments import Deployment, Deployments
+
+GZIP = 31  # window bits by which zlib writes gzip's format
+
+
+def deployments(run_dir):
+    """The bundles of a run and their benchmarks.
+
+    Args:
+      run_dir: the run's folder.
+
+    Returns:
+      `Deployments`, by the folders' names. A benchmark belongs to the bundle of its dtype whose stage files have the
+      sizes that it notes.
+
+    Raises:
+      BundleError: a bundle that is not whole.
+      DataError: a benchmark that cannot be read.
+    """
+    run_dir = Path(run_dir)
+    kept = {path.name: LatencyResult.load(path) for path in sorted(run_dir.glob("latency*.json"))}
+    kept = dict(sorted(kept.items(), key=lambda item: item[1].provenance.get("date", "")))
+    folders = sorted(path.parent for path in (run_dir / "export").glob(f"*/{MANIFEST}"))
+    bundles, taken = [], set()
+    for bundle in map(Bundle.open, folders):
+        names = [name for name, latency in kept.items() if _is_of(latency, bundle)]
+        bundles.append(_deployment(bundle, tuple(kept[name] for name in names)))
+        taken.update(names)
+    return Deployments(tuple(bundles), tuple(name for name in kept if name not in taken))
+
+
+def _is_of(latency, bundle):
+    sizes = [stage.file.bytes for stage in bundle.manifest.stages]
+    return latency.dtype == bundle.manifest.dtype and [stage.file_bytes for stage in latency.stages] == sizes
+
+
+def _deployment(bundle, latencies):
+    files = [bundle.file(stage.file).read_bytes() for stage in bundle.manifest.stages]
+    return Deployment(
+        dtype=bundle.manifest.dtype,
+        executed_macs=tuple(bundle.manifest.costs.executed_macs),
+        file_bytes=sum(map(len, files)),
+        compressed_bytes=sum(len(zlib.compress(content, 9, GZIP)) for content in files),
+        latencies=latencies,
+    )

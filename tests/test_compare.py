@@ -1,0 +1,243 @@
+"""Comparisons of real runs: kinds and their marks, the page, files and times of what is exported."""
+
+import dataclasses
+import io
+import itertools
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from matplotlib.figure import Figure
+from PIL import Image
+
+from rdi_tf.cli import main as cli
+from rdi_tf.compression.settings import METHODS
+from rdi_tf.config import Config
+from rdi_tf.errors import ConfigError, DataError
+from rdi_tf.latency import LatencyResult
+from rdi_tf.reporting import cost_plots
+from rdi_tf.reporting.compare import compare_runs
+from rdi_tf.reporting.deployments import Deployments
+from rdi_tf.reporting.kinds import Kind, reported_mark
+
+
+def rdi_tf(*arguments):
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments], prog_name="rdi-tf")
+
+
+@pytest.mark.parametrize(
+    ("settings", "exits", "text"),
+    [
+        ([], 3, "RDI"),
+        ([], 1, "one exit"),
+        (["defence.name=standard"], 3, "3 exits, not defended"),
+        (["compression.method=prune_channels", "compression.sparsity=0.5"], 1, "one exit, 50% of the channels out"),
+        (["compression.method=prune", "compression.sparsity=0.5"], 3, "RDI, 50% of the weights zero"),
+        (["compression.method=cluster", "compression.clusters=16"], 3, "RDI, 16 weights per layer"),
+        (["compression.method=quantize_aware"], 3, "RDI, trained for int8"),
+    ],
+)
+def test_kinds_in_words(settings, exits, text):
+    assert Kind.of(Config.load("digits-smallcnn").with_settings(settings), exits).text == text
+
+
+def test_kinds_are_told_apart_without_colour():
+    kinds = [Kind(exits, True, method, 0.5) for exits, method in itertools.product((1, 3), METHODS)]
+    marks = [kind.mark for kind in (*kinds, Kind(3, False, "none", 0))]
+    marks += [reported_mark("RDI-ResNet38, max-average"), reported_mark("ATMC")]
+    marks.append(reported_mark("ResNet-38, single exit, PGD-defended"))
+    assert len({(mark.shape, mark.fill) for mark in marks}) == len(marks) == 14
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained_run, tmp_path_factory):
+    """Folder of a run that was evaluated under two attacks, exported and measured."""
+    from rdi_tf.evaluation.run import evaluate
+    from rdi_tf.export.benchmark import BenchmarkOptions, benchmark
+    from rdi_tf.export.write import export_run
+
+    folder = tmp_path_factory.mktemp("compare") / "run one"
+    shutil.copytree(trained_run, folder)
+    evaluate(folder, "main,max_average", limit=60, checks=False)
+    export_run(folder, folder / "export" / "float32")
+    options = BenchmarkOptions(rounds=1, warmup_rounds=1)
+    benchmark(folder / "export" / "float32", options=options).save(folder / "latency.json")
+    return folder
+
+
+@pytest.fixture
+def pruned(evaluated, tmp_path):
+    """The same as if it had come of pruning."""
+    folder = shutil.copytree(evaluated, tmp_path / "run two")
+    settings = ["compression.method=prune", "compression.sparsity=0.5"]
+    (folder / "config.toml").write_text(Config.load(folder / "config.toml").with_settings(settings).to_toml())
+    found = {"sparsity": {"layers": [], "weights": 10, "zeros": 4, "share": 0.4, "skipped_by": []}}
+    (folder / "compression.json").write_text(json.dumps(found))
+    return folder
+
+
+def test_compare_two_runs(evaluated, pruned, tmp_path):
+    found = rdi_tf("compare", evaluated, pruned, "--output", tmp_path / "out", "--json")
+    assert found.exit_code == 0, found.stderr
+    document = json.loads(found.stdout)
+    assert [entry["name"] for entry in document["runs"]] == ["run one", "run two"]
+    assert [entry["kind"]["text"] for entry in document["runs"]] == ["RDI", "RDI, 50% of the weights zero"]
+    assert [entry["images"] for entry in document["runs"]] == [60, 60]
+    assert [entry["zero_share"] for entry in document["runs"]] == [None, 0.4]
+    kept = json.loads((tmp_path / "out" / "compare.json").read_text())["runs"]
+    assert [{**entry, "deployments": None} for entry in kept] == [{**r, "deployments": None} for r in document["runs"]]
+    names = ["cost-paper", "cost-executed", "cost-kilobytes", "cost-milliseconds-a"]
+    assert [path.rpartition("/")[2] for path in document["pictures"]] == [f"{name}.png" for name in names]
+    text = (tmp_path / "out" / "compare.md").read_text()
+    assert "| run two | RDI, 50% of the weights zero |" in text and "| 40.0% | 60 |" in text
+    assert "counted in every cost as any other: no runtime that is exported to skips them." in text
+    twice = rdi_tf("compare", evaluated, evaluated, "--output", tmp_path / "out")
+    assert twice.exit_code == 2 and "'run one' twice" in twice.stderr
+
+
+def test_files_and_times_of_one_machine(evaluated, pruned, tmp_path):
+    compare = rdi_tf("compare", evaluated, pruned, "--output", tmp_path)
+    assert compare.exit_code == 0, compare.stderr
+    (one, _) = json.loads((tmp_path / "compare.json").read_text())["runs"]
+    (files,) = one["deployments"]
+    sizes = [path.stat().st_size for path in (evaluated / "export" / "float32").glob("stage*")]
+    assert len(sizes) == 3 and files["file_bytes"] == sum(sizes) > files["compressed_bytes"] > 0
+    latency = LatencyResult.load(evaluated / "latency.json")
+    assert [entry["mix_ms"] for entry in files["latencies"]] == [latency.mix.latency.typical]
+    text = (tmp_path / "compare.md").read_text()
+    cells = [f"{sum(sizes) / 1000:,.1f}", f"{files['compressed_bytes'] / 1000:,.1f}"]
+    cells += [f"{latency.mix.latency.typical:.3f}", f"{latency.invoke_ms:.3f}"]
+    assert f"| run one | float32 | yes | {' | '.join(cells)} |" in text
+    assert "do not compare them" not in text
+
+
+def elsewhere(run, name="latency-pi.json", **fields):
+    """A run's benchmark as another machine's."""
+    latency = LatencyResult.load(run / "latency.json")
+    provenance = {**latency.provenance, "processor": "Cortex-A72", "date": "2030-01-01T00:00:00+00:00"}
+    dataclasses.replace(latency, provenance=provenance, **fields).save(run / name)
+
+
+def test_times_of_different_machines_are_not_mixed(evaluated, pruned, tmp_path):
+    elsewhere(pruned)
+    (pruned / "latency.json").unlink()
+    found = rdi_tf("compare", evaluated, pruned, "--output", tmp_path, "--json")
+    assert found.exit_code == 0, found.stderr
+    names = [path.rpartition("/")[2] for path in json.loads(found.stdout)["pictures"]]
+    assert names[3:] == ["cost-milliseconds-a.png", "cost-milliseconds-b.png"]
+    text = (tmp_path / "compare.md").read_text()
+    assert "B: Cortex-A72, " in text and "Times of different letters were measured under different conditions" in text
+    rows = [line.split(" | ") for line in text.splitlines() if "| float32 | yes |" in line]
+    assert [[cell.strip(" |") != "" for cell in row[5:]] for row in rows] == [
+        [True, True, False, False],
+        [False, False, True, True],
+    ]
+    (alone,) = [line for line in text.splitlines() if "cost-milliseconds-b" in line]
+    assert "run two" in alone and "run one" not in alone
+
+
+def test_the_newest_time_of_a_machine_counts(evaluated, pruned, tmp_path):
+    elsewhere(pruned)
+    latency = LatencyResult.load(pruned / "latency-pi.json")
+    mix = dataclasses.replace(latency.mix, latency=dataclasses.replace(latency.mix.latency, typical=77.0))
+    elsewhere(pruned, "latency-again.json", mix=mix)
+    file = pruned / "latency-pi.json"
+    file.write_text(file.read_text().replace("2030-01-01", "2029-01-01"))
+    assert rdi_tf("compare", pruned, "--output", tmp_path).exit_code == 0
+    assert "77.000" in (tmp_path / "compare.md").read_text()
+
+
+def test_times_of_other_files_are_named_and_not_shown(evaluated, pruned, tmp_path):
+    latency = LatencyResult.load(pruned / "latency.json")
+    dataclasses.replace(latency, dtype="int8").save(pruned / "latency.json")
+    assert rdi_tf("compare", evaluated, pruned, "--output", tmp_path).exit_code == 0
+    text = (tmp_path / "compare.md").read_text()
+    assert "run two: latency.json is of none of its bundles, so not shown." in text
+    assert "run two: not benchmarked." in text
+    shutil.rmtree(pruned / "export")
+    assert rdi_tf("compare", evaluated, pruned, "--output", tmp_path).exit_code == 0
+    assert "run two: not exported." in (tmp_path / "compare.md").read_text()
+
+
+def test_a_bundle_of_another_network_is_refused(evaluated, tmp_path):
+    def others(folder):
+        from rdi_tf.export.deployed import deployments
+
+        (one,) = deployments(folder).bundles
+        return Deployments((dataclasses.replace(one, executed_macs=(1.0, 2.0, 3.0)),))
+
+    with pytest.raises(ConfigError, match="its float32 bundle is of another network than its evaluation"):
+        compare_runs([evaluated], tmp_path, deployments_of=others)
+
+
+def evaluation(run, name, **fields):
+    """Keep an evaluation of a run once more under another name, changed."""
+    file = run / "evaluation" / "pgd-3-first-60.json"
+    file.with_name(f"{name}.npz").write_bytes(file.with_suffix(".npz").read_bytes())
+    file.with_name(f"{name}.json").write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+
+
+def test_evaluations_in_the_same_way_are_taken_where_all_have_one(evaluated, pruned, tmp_path):
+    first = shutil.copytree(evaluated, tmp_path / "more")
+    evaluation(first, "pgd-3-first-90", images=90)
+    runs, _ = compare_runs([first, pruned], tmp_path / "out")
+    assert [run.images for run in runs] == [60, 60]
+    assert "with care" not in (tmp_path / "out" / "compare.md").read_text()
+    evaluation(pruned, "pgd-3-first-90", images=90)
+    assert [run.images for run in compare_runs([first, pruned], tmp_path / "out")[0]] == [90, 90]
+    for suffix in ("json", "npz"):
+        (first / "evaluation" / f"pgd-3-first-90.{suffix}").unlink()
+        (pruned / "evaluation" / f"pgd-3-first-60.{suffix}").unlink()
+    assert [run.images for run in compare_runs([first, pruned], tmp_path / "out")[0]] == [60, 90]
+    assert "The runs were not all evaluated in the same way" in (tmp_path / "out" / "compare.md").read_text()
+
+
+def test_the_papers_rivals_stand_beside_as_reported(evaluated, tmp_path):
+    run = shutil.copytree(evaluated, tmp_path / "run")
+    evaluation(run, "pgd-3-first-60", dataset="cifar10")
+    assert rdi_tf("compare", run, "--output", tmp_path / "out").exit_code == 0
+    text = (tmp_path / "out" / "compare.md").read_text()
+    assert "| ATMC | Table 5, reported | 83.81 | 43.02 |  | 56.82 |" in text
+    assert rdi_tf("compare", run, "--no-reported", "--output", tmp_path / "out").exit_code == 0
+    assert "| ATMC |" not in (tmp_path / "out" / "compare.md").read_text()
+
+
+def test_compare_refuses_what_cannot_be_compared(evaluated, pruned, tmp_path):
+    other = shutil.copytree(evaluated, tmp_path / "other")
+    evaluation(other, "pgd-3-first-60", dataset="mnist")
+    found = rdi_tf("compare", evaluated, other, "--output", tmp_path / "out")
+    assert found.exit_code == 2 and "expected runs on one data set, got digits, mnist" in found.stderr
+    unattacked = {"attacks": [], "worst_case": None, "worst_case_attack": None, "per_image_worst_case": None}
+    evaluation(other, "pgd-3-first-60", **unattacked)
+    found = rdi_tf("compare", other, "--output", tmp_path / "out")
+    assert found.exit_code == 2 and "expected an evaluation under attacks" in found.stderr
+    (pruned / "compression.json").write_text("{}")
+    with pytest.raises(DataError, match="compression.json: cannot be read as what a compression found"):
+        compare_runs([pruned], tmp_path / "out")
+
+
+def test_numbers_of_points_at_the_same_place_lie_apart():
+    figure = Figure(figsize=(4, 4))
+    axes = figure.add_subplot()
+    axes.set(xlim=(0, 10), ylim=(0, 10))
+    cost_plots._label(axes, [(5, 5), (5, 5), (5, 5), (1, 1), (10, 10)], ["1", "2", "3", "4", "5"])
+    offsets = [text.xyann for text in axes.texts]
+    assert [text.get_text() for text in axes.texts] == ["1", "2", "3", "4", "5"]
+    assert offsets[3] == offsets[0]  # where there is room they stand in the same place
+    assert max(offsets[4]) < 0  # inside the panel
+    gaps = [math.dist(one, other) for one, other in itertools.combinations(offsets[:3], 2)]
+    assert min(gaps) > 10
+
+
+def test_the_same_points_give_the_same_picture():
+    points = [
+        cost_plots.CostPoint(number, "name", 5.0 * number, 90.0, 80.0, Kind(number, True, "none", 0).mark)
+        for number in (1, 2)
+    ]
+    png = cost_plots.cost_figure(points, "cost")
+    assert png == cost_plots.cost_figure(points, "cost")
+    picture = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+    assert picture.shape[1] > 1000 and picture.std() > 20

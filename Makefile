@@ -7,7 +7,7 @@ BUNDLES ?=
 API = rdi_tf $(addprefix rdi_tf.,attacks calibration compression config costs data early_exit errors evaluation export export.compare \
 	export.verify export.write importing latency models network policies reporting thresholds training)
 
-.PHONY: install test test-slow test-arm android lint docs ci
+.PHONY: install test test-slow test-arm android figure6 lint docs ci
 
 install:
 	$(PYTHON) -m pip install -e ".[train,dev]"
@@ -25,6 +25,10 @@ test-arm:
 # The demo app, tested and signed: android_demo/target/rdi-demo.apk. Needs Debian packages and Maven; docs/android.md.
 android:
 	PYTHON=$(PYTHON) android_demo/build.sh
+
+# The paper's Figure 6: hours of training, attacks and times. What is done is not done again; ARGS="--dry-run" says what is left.
+figure6:
+	$(PYTHON) benchmarks/figure6.py $(ARGS)
 
 lint:
 	$(PYTHON) -m ruff check .

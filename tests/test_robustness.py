@@ -1,5 +1,7 @@
 """Batching, padding, resuming and the derived max-average of ExitAttacker, on a real small network."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -49,6 +51,23 @@ def test_max_average_from_the_single_attacks_is_max_average(attacker, net, batch
     seed = tf.random.fold_in(tf.constant([3, 0], tf.int32), 0)
     crafted = craft("max_average", net.exit_losses(), tf.constant(images), tf.constant(labels), ATTACK, seed)
     np.testing.assert_allclose(attacker.logits(["max_average"], images, labels)["max_average"], net(crafted), atol=1e-5)
+
+
+def test_one_exit_is_attacked_once_whatever_the_papers_forms(batch):
+    """With one exit they all maximise its loss."""
+    one = RDINet(build_network(ModelConfig(input_shape=(16, 16, 1), exits=())))
+    attack = dataclasses.replace(ATTACK, random_start=False)
+    attacker, seen = ExitAttacker(one, attack, batch_size=10, rule=ExitRule("entropy", ())), []
+    forms = ["max_average", "rerouted", "main", "random"]
+    found = attacker.logits(forms, *batch, progress=lambda form, *_: seen.append(form))
+    assert (list(found), seen) == (forms, ["main", "rerouted"])
+    for form in ("max_average", "random"):
+        np.testing.assert_array_equal(found[form], found["main"])
+    images, labels = map(tf.constant, batch)
+    seed = tf.random.fold_in(tf.constant([0, 0], tf.int32), 0)
+    for form in ("average", "random"):
+        crafted = craft(form, one.exit_losses(), images, labels, attack, seed)
+        np.testing.assert_allclose(one(crafted), found["main"], atol=1e-4)
 
 
 def test_forms_come_back_in_the_order_asked_for_and_nothing_else(attacker, batch):

@@ -95,6 +95,10 @@ class ExitAttacker:
         """
         self._check(images, labels)
         exit_names = self.net.exit_names
+        if len(exit_names) == 1 and (same := [form for form in forms if form in form_names(exit_names)]):
+            others = [form for form in forms if form not in same]
+            found = {form: self._form_logits(form, images, labels, folder, progress) for form in ("main", *others)}
+            return {form: found["main" if form in same else form] for form in forms}
         # `strongest_logits` compares cross-entropies; by another loss, the form crafts and compares for itself.
         derived = "max_average" in forms and self.attack.loss == "cross_entropy"
         run = [form for form in forms if form != "max_average" or not derived]

@@ -10,6 +10,7 @@ import pytest
 
 from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.errors import ConfigError
+from rdi_tf.evaluation import trust
 from rdi_tf.evaluation.policy_comparison import compare_policies
 from rdi_tf.evaluation.run import evaluate
 from rdi_tf.evaluation.sample_images import save_images
@@ -39,6 +40,19 @@ def test_rules_share_the_attacks_that_do_not_depend_on_them(run_dir):
     alone = evaluate(run_dir, "main,rerouted", policy="running_average", checks=False, **OPTIONS)
     assert entropy.policy == "entropy" and entropy.thresholds == load(run_dir / "model.keras").thresholds
     assert (average.thresholds, average.attacks, average.clean) == (alone.thresholds, alone.attacks, alone.clean)
+
+
+def test_checks_that_do_not_depend_on_the_rule_are_made_once(run_dir, monkeypatch):
+    made = []
+    for name in ("_vanished", "_two_passes"):
+        check = getattr(trust, name)
+        monkeypatch.setattr(trust, name, lambda bench, name=name, check=check: made.append(name) or check(bench))
+    entropy, average = compare_policies(run_dir, "entropy,running_average", "main", **OPTIONS).results
+    assert sorted(made) == ["_two_passes", "_vanished"]
+    assert entropy.checks == average.checks and "gradients" in entropy.checks
+    made.clear()
+    compare_policies(run_dir, "entropy,running_average", "main", attack_outputs="policy", **OPTIONS)
+    assert sorted(made) == ["_two_passes", "_vanished", "_vanished"]
 
 
 def test_the_table_of_every_rule(run_dir):

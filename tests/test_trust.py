@@ -10,8 +10,8 @@ from rdi_tf._keras import keras
 from rdi_tf.calibration_source import CalibrationSource, image_digest
 from rdi_tf.config import AttackConfig
 from rdi_tf.evaluation import trust
-from rdi_tf.evaluation.suites import plan_attacks
-from rdi_tf.evaluation.workbench import Attacked, Workbench
+from rdi_tf.evaluation.suites import Attacked, plan_attacks
+from rdi_tf.evaluation.workbench import Workbench
 from rdi_tf.network import RDINet
 
 ATTACK = AttackConfig(epsilon=0.02, step_size=0.01, steps=4)

@@ -92,22 +92,17 @@ def compare_policies(run_dir, policies="all", attacks="paper", *, checks=True, r
     bench.agree(names, attacks, checks, reuse)
     results, shared = [], {}
     for with_rule in bench.with_policies(names, options.get("data_dir")):
-        known = shared.get(_outputs_of(with_rule), {})
+        known = shared.get(with_rule.aim, {})
         result, attacked = evaluate_bench(with_rule, attacks, checks, reuse, command, known)
         results.append(result)
         plan = plan_attacks(attacks, bench.attack, bench.net.exit_names, bench.net.num_classes)
         free = [a for a in plan.attacks if not a.on_survivors and not depends_on_rule(a.form, bench.net.exit_names)]
-        shared[_outputs_of(with_rule)] = {attack.name: attacked.logits[attack.name] for attack in free}
+        shared[with_rule.aim] = {attack.name: attacked.logits[attack.name] for attack in free}
     found = PolicyComparison(tuple(results))
     name = f"policies-{evaluation_name(bench, results[0].suite, bool(results[0].attacks))}"
     text = json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n"
     bench.keep(name, {".json": text, ".csv": found.to_csv(), ".md": found.to_markdown()})
     return found
-
-
-def _outputs_of(bench):
-    """What attacks on exits aim at: the same for rules that attacks cannot tell apart."""
-    return POLICIES[bench.rule.name].combine if bench.outputs == "policy" else None
 
 
 def _cells(result):

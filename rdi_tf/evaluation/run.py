@@ -63,7 +63,7 @@ def evaluate_bench(bench, attacks="paper", checks=True, reuse=False, command="",
       known: dict from attack name to exit logits that need not be computed again, or None.
 
     Returns:
-      The `EvaluationResult`, and the `rdi_tf.evaluation.workbench.Attacked` behind it.
+      The `EvaluationResult`, and the `rdi_tf.evaluation.suites.Attacked` behind it.
 
     Raises:
       ConfigError: an unknown attack.

@@ -134,6 +134,20 @@ class Plan:
     left_out: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Attacked:
+    """What a plan of attacks found.
+
+    Attributes:
+      logits: dict from attack name to exit logits (n, exits, classes). An attack on survivors leaves an image that
+        was broken before with the logits that it was broken with.
+      met: dict from attack name to the number of images that it was run on.
+    """
+
+    logits: dict
+    met: dict
+
+
 def plan_attacks(attacks, attack, exit_names, num_classes):
     """The attacks that a word or a list means for a network.
 

@@ -2,7 +2,8 @@
 
 They look for what makes attacks fail without making a network robust, after Athalye et al., "Obfuscated Gradients Give
 a False Sense of Security" (ICML 2018), section 3.1, and Carlini et al., "On Evaluating Adversarial Robustness" (2019);
-and for what is particular to early exits. They look at the first `SUBSET` images, so that they cost little.
+and for what is particular to early exits. They look at the first `SUBSET` images, so that they cost little; for several
+exit rules, what does not depend on the rule is looked at once.
 """
 
 import dataclasses
@@ -32,7 +33,7 @@ def run_checks(bench, plan, attacked):
     Args:
       bench: the `rdi_tf.evaluation.workbench.Workbench` of the evaluation.
       plan: the `rdi_tf.evaluation.suites.Plan` that was run.
-      attacked: the `rdi_tf.evaluation.workbench.Attacked` that came of it.
+      attacked: the `rdi_tf.evaluation.suites.Attacked` that came of it.
 
     Returns:
       Names of the checks that were made, and a tuple of `TrustWarning`, one for each that found something.
@@ -71,8 +72,7 @@ def thresholds(bench):
 
 def determinism(bench):
     """A decision that changes from pass to pass cannot be attacked by following one pass, nor reproduced."""
-    attacker = bench.attacker(bench.attack)
-    passes = [attacker.clean_logits(bench.images) for _ in range(2)]
+    passes = bench.once("passes", lambda: _two_passes(bench))
     first, second = (decide(get_policy(bench.rule.name), logits, bench.rule.thresholds) for logits in passes)
     changed = np.mean((first.exits != second.exits) | (first.predictions != second.predictions))
     moved = np.abs(passes[0] - passes[1]).max()
@@ -87,20 +87,14 @@ def determinism(bench):
 
 def gradients(bench):
     """Without a gradient at the start, an attack goes nowhere, however weak the network."""
-    losses = bench.attacker(bench.attack).losses
-    images, labels = tf.constant(bench.images), tf.constant(bench.labels)
-    shares = {}
-    for name, loss in zip(losses.exit_names, losses.single, strict=True):
-        _, _, gradient = with_gradient(lambda candidates, loss=loss: (loss(candidates, labels), None), images)
-        flat = gradient.numpy().reshape(len(images), -1)
-        shares[name] = float(np.mean(~np.isfinite(flat).all(axis=1) | ~flat.any(axis=1)))
+    shares = bench.once(("gradients", bench.attack.loss, bench.aim), lambda: _vanished(bench))
     worst = max(shares, key=shares.get)
     if shares[worst] <= VANISHED:
         return None
     return TrustWarning(
         "gradients",
-        f"the gradient of the loss of {worst} is zero or not finite on {shares[worst]:.1%} of {len(images)} clean "
-        "images: attacks that follow it cannot work there",
+        f"the gradient of the loss of {worst} is zero or not finite on {shares[worst]:.1%} of {len(bench.images)} "
+        "clean images: attacks that follow it cannot work there",
     )
 
 
@@ -168,6 +162,23 @@ def black_box(bench, attacks, logits):
         f"Square, which sees no gradients, breaks {only_black:.1%} of the images that no attack with gradients broke: "
         "gradients may be masked",
     )
+
+
+def _two_passes(bench):
+    attacker = bench.attacker(bench.attack)
+    return [attacker.clean_logits(bench.images) for _ in range(2)]
+
+
+def _vanished(bench):
+    """For each exit the share of clean images at which its loss has no gradient."""
+    losses = bench.attacker(bench.attack).losses
+    images, labels = tf.constant(bench.images), tf.constant(bench.labels)
+    shares = {}
+    for name, loss in zip(losses.exit_names, losses.single, strict=True):
+        _, _, gradient = with_gradient(lambda candidates, loss=loss: (loss(candidates, labels), None), images)
+        flat = gradient.numpy().reshape(len(images), -1)
+        shares[name] = float(np.mean(~np.isfinite(flat).all(axis=1) | ~flat.any(axis=1)))
+    return shares
 
 
 def _accuracy(bench, name, form, search):

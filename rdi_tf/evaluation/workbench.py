@@ -24,25 +24,11 @@ from rdi_tf.distribution import Cluster
 from rdi_tf.errors import CheckpointError
 from rdi_tf.evaluation.options import BenchOptions
 from rdi_tf.evaluation.robustness import ExitAttacker
-from rdi_tf.evaluation.suites import depends_on_rule
+from rdi_tf.evaluation.suites import Attacked, depends_on_rule
 from rdi_tf.network import RDINet
-from rdi_tf.policies import decide, get_policy
+from rdi_tf.policies import POLICIES, decide, get_policy
 from rdi_tf.provenance import provenance
 from rdi_tf.runs import RunFolder, atomic_path, write_atomic
-
-
-@dataclass(frozen=True)
-class Attacked:
-    """What a plan of attacks found.
-
-    Attributes:
-      logits: dict from attack name to exit logits (n, exits, classes). An attack on survivors leaves an image that
-        was broken before with the logits that it was broken with.
-      met: dict from attack name to the number of images that it was run on.
-    """
-
-    logits: dict
-    met: dict
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +53,7 @@ class Workbench:
       dataset: name of the data set.
       whole: whether the images are the whole test split.
       cluster: the `Cluster` that attacks.
-      computed: what was computed when it was first asked for: `clean`, which benches that differ in rule or attack
-        share.
+      computed: what was computed when it was first asked for, and benches that differ in rule or attack share.
     """
 
     net: RDINet
@@ -183,7 +168,7 @@ class Workbench:
             self,
             images=self.images[:count],
             labels=self.labels[:count],
-            computed={"clean": self.clean[:count]},
+            computed=self.once(f"first-{count}", lambda: {"clean": self.clean[:count]}),
             batch_size=min(self.batch_size, count, len(self.labels)),
             folder=folder,
             whole=False,
@@ -222,9 +207,18 @@ class Workbench:
     @property
     def clean(self):
         """Exit logits of the images as they are, float32 (n, exits, classes)."""
-        if "clean" not in self.computed:
-            self.computed["clean"] = self.attacker(self.attack).clean_logits(self.images)
-        return self.computed["clean"]
+        return self.once("clean", lambda: self.attacker(self.attack).clean_logits(self.images))
+
+    @property
+    def aim(self):
+        """What attacks on exits aim at, as a key: the same for exit rules that such attacks cannot tell apart."""
+        return POLICIES[self.rule.name].combine if self.outputs == "policy" else None
+
+    def once(self, key, compute):
+        """What `compute()` gives, computed when it is first asked for under a key that says all it depends on."""
+        if key not in self.computed:
+            self.computed[key] = compute()
+        return self.computed[key]
 
     @functools.cached_property
     def costs(self):

@@ -209,6 +209,30 @@ def test_training_images_are_in_their_ball_and_raise_the_loss(net, batch, defenc
     assert loss > step(net, batch, DefenceConfig("standard", outputs=defence.outputs))["loss"]
 
 
+def test_crafting_in_inference_mode_folds_batch_norm_and_follows_the_weights():
+    keras.utils.set_random_seed(5)
+    image = keras.Input((6, 6, 1))
+    features = keras.layers.Conv2D(8, 3, use_bias=False)(image)
+    features = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.5)(features))
+    logits = keras.layers.Dense(4)(keras.layers.Flatten()(features))
+    net = RDINet(keras.Model(image, keras.layers.Activation("linear", name="main")(logits)))
+    assert any(layer.name.endswith("_folded") for layer in net.folded().network.layers)
+    random = np.random.default_rng(0)
+    batch = tf.constant(random.uniform(size=(12, 6, 6, 1)), tf.float32), tf.one_hot(random.integers(4, size=12), 4)
+    attack = AttackConfig(epsilon=0.1, step_size=0.05, steps=3, random_start=False)
+    net.compile(keras.optimizers.SGD(0.5), defence=DefenceConfig("main_branch", attack, training_mode=False))
+    crafted = tf.function(lambda: net.adversarial_images(*batch, tf.constant(0, tf.int64)), autograph=False)
+    ends = []
+    for _ in range(2):
+        ends.append(crafted().numpy())
+        as_it_is = craft("main", net.exit_losses(), *batch, attack, SEED).numpy()
+        # Rounding may turn the sign of a gradient that is next to nothing.
+        assert (np.abs(ends[-1] - as_it_is) > 1e-5).mean() < 0.02
+        net.train_step(batch)
+    assert (np.abs(ends[1] - ends[0]) > 1e-5).mean() > 0.05
+    assert [id(weight) for weight in net.weights] == [id(weight) for weight in net.network.weights]
+
+
 def test_rerouted_finds_more_mistakes_at_the_exits_taken(net, batch):
     """Of the images that leave where equal shares say, more are called wrong than under the attack on the average."""
     images, labels = batch

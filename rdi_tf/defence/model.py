@@ -30,7 +30,7 @@ class AdversarialModel(keras.Model):
     """A model that `fit` trains on clean and adversarial images, at every exit.
 
     What inherits from it is called on images, returns exit logits (batch, exits, classes), and has `exit_names`,
-    `num_exits`, `num_classes` and `exit_losses`, as `rdi_tf.network.RDINet` does.
+    `num_exits`, `num_classes`, `exit_losses` and `folded`, as `rdi_tf.network.RDINet` does.
     """
 
     def compile(
@@ -69,6 +69,8 @@ class AdversarialModel(keras.Model):
         self._policy = policy
         self._seed = tf.constant([seed, 0], tf.int32)
         self._in_float16 = computes_in_float16(self)
+        # Not by setattr, which would track it: its weights are this model's own.
+        object.__setattr__(self, "_crafting_model", self if self.defence.training_mode else self.folded())
         kinds = {"standard": ["clean"], "free": ["adversarial"]}.get(self.defence.name, ["clean", "adversarial"])
         self._measured = TrainingMetrics(kinds, self.exit_names)
 
@@ -101,12 +103,13 @@ class AdversarialModel(keras.Model):
     def _attacked(self, form, images):
         """What the defence's attack maximises around these images, as `ExitLosses`."""
         in_training, name = self.defence.training_mode, self.defence.attack.loss
+        model, outputs = self._crafting_model, self.defence.outputs
         if form == "rerouted":  # which combines the exits as its rule does
-            losses = self.exit_losses(in_training, loss_function(name))
+            losses = model.exit_losses(in_training, loss_function(name))
             return dataclasses.replace(losses, rule=BatchRule.of_equal_shares(self._policy, losses.logits(images)))
         if name == "divergence":
-            return self.exit_losses(in_training, outputs=self.defence.outputs).diverging_from(images)
-        return self.exit_losses(in_training, loss_function(name), self.defence.outputs)
+            return model.exit_losses(in_training, outputs=outputs).diverging_from(images)
+        return model.exit_losses(in_training, loss_function(name), outputs)
 
     def _attack_scale(self, iteration):
         if not self.defence.warmup_iterations:

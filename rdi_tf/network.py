@@ -118,7 +118,7 @@ class RDINet(AdversarialModel):
           `rdi_tf.attacks.ExitLosses`.
         """
         if outputs == "exits":
-            single, every = [*self._subnetworks], self
+            single, every = self._subnetworks, self
         else:
             single, every = self._combined_outputs(outputs)
 

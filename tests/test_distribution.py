@@ -206,7 +206,7 @@ def test_two_workers_train_as_one(config_file, alone, free_ports, tmp_path):
     "settings",
     [
         ["defence.name=free"],
-        ["defence.name=worst_exit", "defence.trades=2", "defence.distillation=1", "defence.weight_perturbation=0.05"],
+        ["defence.name=average", "defence.trades=2", "defence.distillation=1", "defence.weight_perturbation=0.01"],
     ],
     ids=["free", "ingredients"],
 )

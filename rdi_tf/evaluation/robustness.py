@@ -10,8 +10,6 @@ from rdi_tf.data.checks import check_images, check_labels
 from rdi_tf.distribution import Cluster, in_replicas
 from rdi_tf.evaluation.batches import BatchFolder
 from rdi_tf.evaluation.policy_outputs import combines, policy_losses
-from rdi_tf.models import fold_batch_norm
-from rdi_tf.network import RDINet
 from rdi_tf.policies import get_policy, log_softmax
 
 
@@ -44,7 +42,7 @@ class ExitAttacker:
           ConfigError: other `outputs`, or "policy" without a rule.
         """
         # The same network, cheaper: what is attacked here runs in inference mode only.
-        self.net = net = RDINet(fold_batch_norm(net.network), net.config, net.thresholds)
+        self.net = net = net.folded()
         self.attack = attack
         self.seed = tf.constant([seed, 0], tf.int32)
         self._cluster = cluster or Cluster(None)

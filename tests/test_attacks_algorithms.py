@@ -15,7 +15,7 @@ from rdi_tf.attacks.square import side_lengths
 from rdi_tf.attacks.targets import ranked_wrong_classes
 from rdi_tf.config import ALGORITHMS as CONFIG_ALGORITHMS
 from rdi_tf.config import LOSSES as CONFIG_LOSSES
-from rdi_tf.config import NORMS, AttackConfig, Config
+from rdi_tf.config import NORMS, TRAINING_LOSSES, AttackConfig, Config
 from rdi_tf.errors import ConfigError
 
 SEED = tf.constant([3, 5], tf.int32)
@@ -85,7 +85,11 @@ def linear_maximiser(images, weights, norm):
 
 
 def test_configuration_and_algorithms_name_the_same():
-    assert tuple(ALGORITHMS) == CONFIG_ALGORITHMS and tuple(BALLS) == NORMS and tuple(LOSSES) == CONFIG_LOSSES
+    assert (
+        tuple(ALGORITHMS) == CONFIG_ALGORITHMS
+        and tuple(BALLS) == NORMS
+        and (*LOSSES, *TRAINING_LOSSES) == CONFIG_LOSSES
+    )
     assert {algorithm for algorithm, _ in SEARCHES} | {"wrm", "n_fgsm"} == set(ALGORITHMS)
 
 
@@ -128,7 +132,7 @@ def test_two_sided_linear_model_has_a_closed_form(algorithm, norm, loss, images)
 
 
 @pytest.mark.parametrize(("algorithm", "norm"), SEARCHES)
-@pytest.mark.parametrize("loss", CONFIG_LOSSES)
+@pytest.mark.parametrize("loss", LOSSES)
 def test_properties(algorithm, norm, loss, images, labels, kernels):
     """In ball and box, moved, and the same again for the same seed."""
     attack = attack_config(algorithm, norm, loss=loss, steps=4, target_classes=2)

@@ -73,6 +73,17 @@ def quiet_option(function):
     return click.option("--quiet", is_flag=True, help="Show no progress on stderr.")(function)
 
 
+def strategy_option(function):
+    """`--strategy`: the devices that share the work, a name for `rdi_tf.distribution.open_cluster`."""
+    return click.option(
+        "--strategy",
+        type=click.Choice(["single", "mirrored", "multi-worker"]),
+        default="single",
+        show_default=True,
+        help="Use one device, all of this machine, or all machines that TF_CONFIG names.",
+    )(function)
+
+
 def settings_option(function):
     """`--set section.key=value`, as often as one likes."""
     return click.option(

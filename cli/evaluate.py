@@ -29,13 +29,7 @@ separated by commas, as main,rerouted,apgd-ce/average."""
     show_default=True,
     help="Attack each exit's own logits, or what the exit rule calls classes from.",
 )
-@click.option(
-    "--strategy",
-    type=click.Choice(["single", "mirrored", "multi-worker"]),
-    default="single",
-    show_default=True,
-    help="Attack on one device, on all of this machine, or on all machines that TF_CONFIG names.",
-)
+@common.strategy_option
 @click.option("--checks/--no-checks", default=True, help="Check that the figures can be trusted.  [default: checks]")
 @click.option("--reuse", is_flag=True, help="Take what earlier evaluations kept in RUN/evaluation where it fits.")
 @click.option("--save-images", type=click.IntRange(1), metavar="N", help="Keep N clean and attacked images, too.")

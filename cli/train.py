@@ -16,13 +16,7 @@ from rdi_tf.cli.library import library
     type=click.Path(path_type=Path),
     help="Folder of the run.  [default: runs/NAME of the configuration, or CONFIG if that is a run folder]",
 )
-@click.option(
-    "--strategy",
-    type=click.Choice(["single", "mirrored", "multi-worker"]),
-    default="single",
-    show_default=True,
-    help="Train on one device, on all of this machine, or on all machines that TF_CONFIG names.",
-)
+@common.strategy_option
 @common.settings_option
 @common.data_dir_option
 @common.quiet_option

@@ -122,6 +122,8 @@ class DefenceConfig:
       training_mode: craft with dropout on and batch statistics (as the authors do) instead of inference mode; "free",
         whose passes are those of the updates, always does.
       warmup_iterations: grow epsilon and step size linearly from zero over so many first iterations.
+      clean_share: weight of the clean images' loss, the adversarial images' being the rest; 0 to train on these alone
+        (Madry et al., ICLR 2018), which saves the other pass. The paper's is a half.
       alignment: weight of GradAlign, which keeps one-step attacks honest: the loss grows by it times
         `1 - cos(gradient at the image, gradient at a random point of its ball)`; 0 for none.
       outputs: what is trained and attacked, one of OUTPUTS: each exit's own logits, or the averages over the exits so
@@ -139,6 +141,7 @@ class DefenceConfig:
     attack: AttackConfig = field(default_factory=AttackConfig)
     training_mode: bool = True
     warmup_iterations: int = 0
+    clean_share: float = 0.5
     alignment: float = 0.0
     outputs: str = "exits"
     trades: float = 0.0

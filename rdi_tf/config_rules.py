@@ -111,6 +111,7 @@ def _at_most_one(config):
 
 def _below_one(config):
     return {
+        "defence.clean_share": config.defence.clean_share,
         "model.dropout": config.model.dropout,
         "training.momentum": config.training.momentum,
         "training.label_smoothing": config.training.label_smoothing,

@@ -38,6 +38,12 @@ def test_the_papers_loss():
     assert found == pytest.approx(-(0.5 * np.log(0.8) + 2 * np.log(0.5) + 0.5 * np.log(0.5) + 2 * np.log(0.25)) / 2)
 
 
+def test_a_share_for_the_clean_images():
+    found = loss_of({"clean": CLEAN, "adversarial": ADVERSARIAL}, clean_share=0.25)
+    clean, adversarial = (loss_of({kind: out}) for kind, out in (("clean", CLEAN), ("adversarial", ADVERSARIAL)))
+    assert found == pytest.approx(0.25 * clean + 0.75 * adversarial)
+
+
 def test_trades_weighs_the_divergence_of_each_exit():
     divergences = 0.8 * np.log(0.8 / 0.5) + 0.2 * np.log(0.2 / 0.5), 0.5 * np.log(2) + 0.5 * np.log(0.5 / 0.75)
     clean = -(0.5 * np.log(0.8) + 2 * np.log(0.5))

@@ -227,6 +227,7 @@ CHEAPER = {
     "n_fgsm": ["defence.attack.algorithm=n_fgsm"],
     "aligned": ["defence.name=average", "defence.attack.algorithm=fgsm", "defence.alignment=0.2"],
     "float16": ["defence.name=average", "training.precision=mixed_float16"],
+    "adversarial_alone": ["defence.name=average", "defence.clean_share=0", "defence.alignment=0.2"],
     "free": ["defence.name=free", "defence.attack.steps=2"],
     "rerouted": ["defence.name=rerouted", "defence.outputs=running_average"],
     "worst_exit_float16": [
@@ -249,7 +250,7 @@ def test_other_ways_train_too_and_are_traced_once(config, tmp_path, name, monkey
     (row, last) = history(run)
     assert last["iteration"] == ITERATIONS and np.isfinite(list(last.values())).all()
     assert ("adversarial_main" in row) == (name != "standard")
-    assert ("clean_main" in row) == (not name.startswith("free"))
+    assert ("clean_main" in row) == (not name.startswith(("free", "adversarial_alone")))
     if name == "standard":
         assert row["robust_accuracy"] == row["clean_accuracy"]
     assert nets[0].train_tf_function.experimental_get_tracing_count() == 1

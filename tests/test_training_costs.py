@@ -63,6 +63,7 @@ def test_ingredients(net, defence):
     # Two looks at the clean images (thresholds, first candidates), one at the last candidates.
     assert iteration_costs(net, changed(defence, "rerouted", steps=5)).attack == (5 * 2 + 3) * WHOLE
     assert iteration_costs(net, changed(defence, "average", steps=5, loss="divergence")).attack == (5 * 2 + 1) * WHOLE
+    assert iteration_costs(net, dataclasses.replace(average, clean_share=0.0)).update == 3 * WHOLE
     perturbed = dataclasses.replace(average, weight_perturbation=0.01)
     assert iteration_costs(net, perturbed).update == 2 * iteration_costs(net, average).update
     averaged = dataclasses.replace(changed(defence, "max_average", steps=5), outputs="running_average")

@@ -32,8 +32,8 @@ class TrainingLoss:
           labels: float32 (batch, classes).
 
         Returns:
-          float32 scalar tensor: `sum_k w_k * (CE_k(clean) + CE_k(adversarial)) / 2`, or the mean over the kinds that
-          there are (paper, section 3.3); with `defence.trades` beta, `sum_k w_k * (CE_k(clean) + beta * KL_k)` (Zhang
+          float32 scalar tensor: `sum_k w_k * (c * CE_k(clean) + (1 - c) * CE_k(adversarial))`, where c is
+          `defence.clean_share` (a half in the paper, section 3.3), or the cross-entropy of the only kind; with `defence.trades` beta, `sum_k w_k * (CE_k(clean) + beta * KL_k)` (Zhang
           et al., "Theoretically Principled Trade-off between Robustness and Accuracy", ICML 2019, equation 5). With
           `defence.distillation`, that times `distillation` on adversarial images is added.
         """
@@ -42,12 +42,17 @@ class TrainingLoss:
             clean, adversarial = outputs["clean"], outputs["adversarial"]
             loss = self._mean(cross_entropy(clean, targets) + self.defence.trades * divergence(clean, adversarial))
         else:
-            losses = [self.weighted(cross_entropy(out, targets)) for out in outputs.values()]
-            loss = tf.reduce_mean(tf.add_n(losses)) / len(losses)
+            shares = self._shares if len(outputs) > 1 else dict.fromkeys(outputs, 1.0)
+            losses = [shares[kind] * self.weighted(cross_entropy(out, targets)) for kind, out in outputs.items()]
+            loss = tf.reduce_mean(tf.add_n(losses))
         if self.defence.distillation:
             apart = distillation(outputs["adversarial"], self.defence.teacher, self.defence.temperature)
             loss += self.defence.distillation * self._mean(apart)
         return loss
+
+    @property
+    def _shares(self):
+        return {"clean": self.defence.clean_share, "adversarial": 1 - self.defence.clean_share}
 
     def weighted(self, losses):
         """Losses (batch, exits) to their weighted sum over the exits, (batch,)."""

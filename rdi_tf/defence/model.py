@@ -71,8 +71,8 @@ class AdversarialModel(keras.Model):
         self._in_float16 = computes_in_float16(self)
         # Not by setattr, which would track it: its weights are this model's own.
         object.__setattr__(self, "_crafting_model", self if self.defence.training_mode else self.folded())
-        kinds = {"standard": ["clean"], "free": ["adversarial"]}.get(self.defence.name, ["clean", "adversarial"])
-        self._measured = TrainingMetrics(kinds, self.exit_names)
+        self._kinds = kinds_of_images(self.defence)
+        self._measured = TrainingMetrics(self._kinds, self.exit_names)
 
     @property
     def metrics(self):
@@ -171,7 +171,8 @@ class AdversarialModel(keras.Model):
         """Gradients of the training loss: of all trainable variables, then of the tensors that are watched."""
         with tf.GradientTape() as tape:
             tape.watch(watched)
-            outputs = {kind: self._training_outputs(x, _fold(seed, _PASSES[kind])) for kind, x in batches.items()}
+            passes = {kind: (batches[kind], _fold(seed, _PASSES[kind])) for kind in self._kinds}
+            outputs = {kind: self._training_outputs(*of_kind) for kind, of_kind in passes.items()}
             loss = self._loss(outputs, labels)
             if self.defence.alignment:
                 loss += self.defence.alignment * self.misalignment(batches["clean"], labels, iteration)
@@ -221,6 +222,13 @@ class AdversarialModel(keras.Model):
         with seed_scope(seed):
             logits = self(images, training=True)
         return logits if self.defence.outputs == "exits" else outputs_of(self.defence.outputs, logits)
+
+
+def kinds_of_images(defence):
+    """Which images a `DefenceConfig` trains on: a list of "clean" and "adversarial", or one of them."""
+    if defence.name == "standard":
+        return ["clean"]
+    return ["adversarial"] if defence.name == "free" or not defence.clean_share else ["clean", "adversarial"]
 
 
 def _fold(seed, number):

@@ -4,14 +4,15 @@ import operator
 
 from rdi_tf.errors import ConfigError
 
-# Ingredients that need adversarial images.
-_ATTACKING = ("alignment", "trades", "distillation")
+# Settings of a defence that attacks nothing.
+_STANDARD = {"alignment": 0, "trades": 0, "distillation": 0, "clean_share": 0.5}
 # Free training moves images by the gradient of its own updates, on attacked images alone: what asks for another
 # gradient or for clean images is refused.
 _FREE = {
     "attack.algorithm": "pgd",
     "attack.restarts": 1,
     "attack.loss": "cross_entropy",
+    "clean_share": 0.5,
     "alignment": 0,
     "trades": 0,
     "weight_perturbation": 0,
@@ -29,10 +30,11 @@ def check_defence(config):
     """
     defence = config.defence
     if defence.name == "standard":
-        reason = "(the standard defence attacks nothing)"
-        _expect(defence, dict.fromkeys(_ATTACKING, 0), reason)
+        _expect(defence, _STANDARD, "(the standard defence attacks nothing)")
     if defence.name == "free":
         _expect(defence, _FREE, "with the defence free")
+    if defence.trades:
+        _expect(defence, {"clean_share": 0.5}, "with defence.trades, which weighs the two by itself")
     if defence.alignment:
         _expect(defence, {"attack.norm": "linf"}, "with defence.alignment")
     if defence.name == "worst_exit" and defence.attack.loss == "dlr_targeted":

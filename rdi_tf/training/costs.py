@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from rdi_tf.costs import network_costs
+from rdi_tf.defence.model import kinds_of_images
 from rdi_tf.errors import ConfigError
 
 # What one pass costs, in units of its forward pass. The gradient with respect to the images takes one more: every layer
@@ -59,7 +60,8 @@ def iteration_costs(net, defence):
     if attack.algorithm not in ("pgd", "wrm", *_ONE_STEP):
         raise ConfigError(f"defence.attack.algorithm: the steps of {attack.algorithm!r} are not counted")
     alignment = ALIGNMENT * whole if defence.alignment else 0
-    return IterationCosts(_crafting(net, defence, exits), alignment, passes * 2 * WEIGHT_GRADIENT * whole)
+    update = passes * len(kinds_of_images(defence)) * WEIGHT_GRADIENT * whole
+    return IterationCosts(_crafting(net, defence, exits), alignment, update)
 
 
 def _crafting(net, defence, exits):

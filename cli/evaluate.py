@@ -11,7 +11,8 @@ from rdi_tf.evaluation.reported import reported_beside
 from rdi_tf.evaluation.tables import to_text
 from rdi_tf.runs import RunFolder
 
-ATTACKS = """paper (every exit, average, max_average), all (random too), quick, strong, slowdown, none, or attacks
+ATTACKS = """paper (every exit, average, max_average), all (random too), quick, strict, strong, slowdown, none, or
+attacks
 separated by commas, as main,rerouted,apgd-ce/average."""
 
 
@@ -33,7 +34,14 @@ separated by commas, as main,rerouted,apgd-ce/average."""
 @click.option("--checks/--no-checks", default=True, help="Check that the figures can be trusted.  [default: checks]")
 @click.option("--reuse", is_flag=True, help="Take what earlier evaluations kept in RUN/evaluation where it fits.")
 @click.option("--save-images", type=click.IntRange(1), metavar="N", help="Keep N clean and attacked images, too.")
-@click.option("--limit", type=click.IntRange(1), help="Only the first so many test images.  [default: all]")
+@click.option(
+    "--split",
+    type=click.Choice(["test", "validation", "train"]),
+    default="test",
+    show_default=True,
+    help="Whose images: those of the validation split to choose between recipes.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many images of it.  [default: all]")
 @click.option("--batch-size", type=click.IntRange(1), default=250, show_default=True, help="Images at a time.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the attacks.")
 @common.data_dir_option

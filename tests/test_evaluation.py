@@ -107,6 +107,35 @@ def test_clean_figures_alone(run_dir):
     assert (run_dir / "evaluation" / "clean.json").is_file()
 
 
+def test_other_splits_are_kept_apart(run_dir):
+    result = evaluate(run_dir, "average,main", split="validation", limit=30)
+    folder = run_dir / "evaluation"
+    name = "pgd-3-first-30"
+    assert not (folder / f"{name}.json").exists()
+    assert EvaluationResult.load(folder / "validation" / f"{name}.json") == result
+    assert (result.split, result.images) == ("validation", 30)
+    assert "thresholds" in {warning.check for warning in result.warnings}
+    assert "30 validation images of digits" in (folder / "validation" / f"{name}.md").read_text()
+    config = load(run_dir / "model.keras").config
+    images, labels = as_arrays(load_dataset(config.data, "validation", config.model.input_shape), limit=30)
+    assert np.array_equal(np.load(folder / "validation" / f"{name}.npz")["labels"], labels)
+    # What is kept there is used again there, and nowhere else.
+    again = evaluate(run_dir, "average,main", split="validation", limit=30, reuse=True, checks=False)
+    assert again.provenance["reused"] == ["average", "main"]
+    assert "reused" not in evaluate(run_dir, "main", limit=30, reuse=True, checks=False).provenance
+
+
+def test_the_strict_suite_attacks_every_exit_and_the_rule(run_dir):
+    result = evaluate(run_dir, "strict", limit=30, checks=False)
+    expected = ["average", "rerouted", *EXITS, *(f"policy_{name}" for name in EXITS)]
+    assert [attack.name for attack in result.attacks] == expected
+    assert [attack.kind for attack in result.attacks] == ["attack", *["remaining"] * 7]
+    standing = [attack.accuracy for attack in result.attacks]
+    assert standing == sorted(standing, reverse=True) and standing[-1] == result.per_image_worst_case
+    nine = evaluate(run_dir, limit=30, checks=False)
+    assert result.per_image_worst_case <= nine.per_image_worst_case + 0.1
+
+
 class Killed(BaseException):
     """Stops an evaluation wherever it is."""
 

@@ -33,9 +33,10 @@ class TrainingLoss:
 
         Returns:
           float32 scalar tensor: `sum_k w_k * (c * CE_k(clean) + (1 - c) * CE_k(adversarial))`, where c is
-          `defence.clean_share` (a half in the paper, section 3.3), or the cross-entropy of the only kind; with `defence.trades` beta, `sum_k w_k * (CE_k(clean) + beta * KL_k)` (Zhang
-          et al., "Theoretically Principled Trade-off between Robustness and Accuracy", ICML 2019, equation 5). With
-          `defence.distillation`, that times `distillation` on adversarial images is added.
+          `defence.clean_share` (a half in the paper, section 3.3), or the cross-entropy of the only kind. With
+          `defence.trades` beta, `sum_k w_k * (CE_k(clean) + beta * KL_k)` (Zhang et al., "Theoretically Principled
+          Trade-off between Robustness and Accuracy", ICML 2019, equation 5). With `defence.distillation`, that times
+          `distillation` on adversarial images is added.
         """
         targets = (1.0 - self.label_smoothing) * labels + self.label_smoothing / labels.shape[-1]
         if self.defence.trades:

@@ -1,4 +1,4 @@
-"""Exit logits that earlier evaluations kept in RUN/evaluation, for whoever asks the same of the same network again."""
+"""Exit logits that earlier evaluations kept in a run folder, for whoever asks the same of the same network again."""
 
 import zipfile
 
@@ -34,7 +34,7 @@ def kept_logits(bench, attacks):
         if not attack.on_survivors and not depends_on_rule(attack.form, names)
     }
     found = {}
-    for file in sorted(bench.run.evaluation.glob("*.npz")):
+    for file in sorted(bench.results.glob("*.npz")):
         result = _result_beside(file)
         if result is None or not _fits(bench, result):
             continue

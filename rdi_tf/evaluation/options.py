@@ -20,7 +20,8 @@ class BenchOptions:
       policy: name of another exit rule than the run's, calibrated on the validation images the way that the run's
         configuration says; None for the run's own with its thresholds.
       attack_outputs: "exits" or "policy", as `ExitAttacker`'s `outputs`.
-      limit: use the first so many test images; None for all.
+      split: whose images are evaluated: "test"; or "validation", to choose between recipes; or "train".
+      limit: use the first so many images of it; None for all.
       seed: seed of the attacks.
       batch_size: images at a time.
       data_dir: TFDS directory; None for TFDS_DATA_DIR or TFDS's default.
@@ -32,6 +33,7 @@ class BenchOptions:
     attack: AttackConfig | None = None
     policy: str | None = None
     attack_outputs: str = "exits"
+    split: str = "test"
     limit: int | None = None
     seed: int = 0
     batch_size: int = 250
@@ -50,7 +52,8 @@ class BenchOptions:
         Returns:
           str of twelve hexadecimal digits.
         """
-        work = (attack, net.config.data.name, images, self.seed, self.batch_size)
+        data = net.config.data.name if self.split == "test" else (net.config.data, self.split)
+        work = (attack, data, images, self.seed, self.batch_size)
         # Replicas round batches up to a multiple of their number, and draw random starts of their own.
         replicas = () if self.cluster.replicas == 1 else (self.cluster.replicas,)
         digest = hashlib.sha256(repr((*work, *replicas)).encode())

@@ -9,6 +9,7 @@ from rdi_tf.errors import ConfigError
 from rdi_tf.evaluation.results import EvaluationResult
 from rdi_tf.evaluation.run import evaluate_bench, evaluation_name
 from rdi_tf.evaluation.suites import depends_on_rule, plan_attacks
+from rdi_tf.evaluation.tables import images_in_words
 from rdi_tf.evaluation.workbench import Workbench
 from rdi_tf.policies import POLICIES
 
@@ -126,4 +127,4 @@ def _title(comparison):
     aim = ", attacks on exits aim at what the rule calls classes from" if result.attack_outputs == "policy" else ""
     search = ", ".join(f"{key} {value}" for key, value in result.attack.items())
     attacks = f"; {len(result.attacks)} attacks{aim}: {search}" if result.attacks else ""
-    return f"{named}exit rules on {result.images:,} images of {result.dataset}, in percent{attacks}"
+    return f"{named}exit rules on {images_in_words(result)}, in percent{attacks}"

@@ -78,10 +78,10 @@ def reported_beside(result, config):
       config: the `Config` of its run.
 
     Returns:
-      (name, rows) as `reported_rows`'; ("", {}) too for another exit rule than the paper's, and for suites whose rows
-      share names with the paper's without meaning the same.
+      (name, rows) as `reported_rows`'; ("", {}) too for other images than the test split's, for another exit rule than
+      the paper's, and for suites whose rows share names with the paper's without meaning the same.
     """
-    if result.suite not in PAPER_SUITES or result.policy != "entropy":
+    if result.split != "test" or result.suite not in PAPER_SUITES or result.policy != "entropy":
         return "", {}
     return reported_rows(config, result.attack)
 

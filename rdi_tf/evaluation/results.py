@@ -123,6 +123,7 @@ class EvaluationResult:
       provenance: where the figures come from: seed, command, versions, machine, date, seconds.
       checks: names of the trust checks that were made.
       warnings: what they found, tuple of `TrustWarning`.
+      split: "test", "validation" or "train": where the images come from.
     """
 
     name: str
@@ -142,6 +143,7 @@ class EvaluationResult:
     provenance: dict
     checks: tuple[str, ...] = ()
     warnings: tuple[TrustWarning, ...] = ()
+    split: str = "test"
 
     def to_json(self):
         """This result as JSON text; numbers that are not finite, or other unfit values, raise `DataError`."""
@@ -191,8 +193,8 @@ def summarise(labels, clean_logits, attack_logits, policy, thresholds, costs, *,
       costs: the `ExitCosts`.
       met: dict from the names of attacks on survivors to the number of images that they met; all others met all.
       searches: dict from attack name to how it searched; None where all searched as `attack` says.
-      **described: name, dataset, suite, attack, attack_outputs, provenance, checks, warnings: kept in the result as
-        they are.
+      **described: name, dataset, split, suite, attack, attack_outputs, provenance, checks, warnings: kept in the result
+        as they are.
 
     Returns:
       The `EvaluationResult`.

@@ -1,4 +1,4 @@
-"""Evaluation of a run on the test split: the paper's table and stricter ones, kept in RUN/evaluation."""
+"""Evaluation of a run: the paper's table and stricter ones, kept in RUN/evaluation."""
 
 import dataclasses
 import time
@@ -17,14 +17,14 @@ PLAIN = ("", "none", "all", "paper")
 
 
 def evaluate(run_dir, attacks="paper", *, checks=True, reuse=False, command="", **options):
-    """Evaluate a run's network on its test split, clean and attacked, through its exit policy.
+    """Evaluate a run's network, clean and attacked, through its exit policy.
 
     Finished batches are kept in the run folder until the evaluation is done: one that was killed goes on where it was.
 
     Args:
       run_dir: a run folder with a calibrated model.
       attacks: a suite ("paper": every exit, average, max-average; "all": random too; "quick", "strong", "slowdown",
-        "none"), or attacks separated by commas (`rdi_tf.evaluation.suites`).
+        "none", "strict"), or attacks separated by commas (`rdi_tf.evaluation.suites`).
       checks: whether to check that the figures can be trusted (`rdi_tf.evaluation.trust`).
       reuse: take what an earlier evaluation of the same network kept, for attacks that it ran in the same way and that
         do not depend on the exit rule.
@@ -32,8 +32,8 @@ def evaluate(run_dir, attacks="paper", *, checks=True, reuse=False, command="", 
       **options: fields of `rdi_tf.evaluation.options.BenchOptions`.
 
     Returns:
-      `rdi_tf.evaluation.results.EvaluationResult`; also written to RUN/evaluation as JSON, CSV and Markdown, with
-      the exit logits behind it as NPZ.
+      `rdi_tf.evaluation.results.EvaluationResult`; also written to RUN/evaluation (RUN/evaluation/SPLIT for other
+      images than the test split's) as JSON, CSV and Markdown, with the exit logits behind it as NPZ.
 
     Raises:
       CheckpointError: no run, no model, or a model without thresholds.
@@ -87,6 +87,7 @@ def evaluate_bench(bench, attacks="paper", checks=True, reuse=False, command="",
         searches={attack.name: dataclasses.asdict(attack.search) for attack in plan.attacks},
         name=bench.config.name,
         dataset=bench.dataset,
+        split=bench.split,
         suite=plan.name,
         attack=dataclasses.asdict(bench.attack) if plan.attacks else {},
         attack_outputs=bench.outputs,

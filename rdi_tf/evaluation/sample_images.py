@@ -49,4 +49,4 @@ def save_images(run_dir, count, **options):
         **attacked,
     }
     bench.keep(NAME, {}, arrays)
-    return bench.run.evaluation / f"{NAME}.npz"
+    return bench.results / f"{NAME}.npz"

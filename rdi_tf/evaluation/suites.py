@@ -79,7 +79,10 @@ SUITES = {
     "all": Suite(("{exit}", "average", "max_average", "random")),
     "none": Suite(()),
     "quick": Suite(("pgd-10/main", "pgd-10/average", "pgd-10/max_average", "pgd-10/rerouted")),
-    # Max-average is not here: it takes one of the single attacks' images, and survivors have survived all of those.
+    # The least that a network with many exits must survive, by the evaluation's own attack.
+    "strict": Suite(("average", "rerouted", "{exit}", "policy_{exit}"), in_turns=True),
+    # Max-average is in neither of the two: it takes one of the single attacks' images, and survivors have survived
+    # all of those.
     "strong": Suite(
         (
             "average",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from rdi_tf.errors import ConfigError
 from rdi_tf.evaluation.run import evaluation_name
 from rdi_tf.evaluation.suites import plan_attacks
+from rdi_tf.evaluation.tables import images_in_words
 from rdi_tf.evaluation.workbench import Workbench
 
 FORMAT = 1
@@ -32,6 +33,7 @@ class SweepResult:
         images that is right after it.
       per_image_worst_case: for each radius the share of images right clean and under every one of the attacks.
       provenance: where the figures come from.
+      split: "test", "validation" or "train": where the images come from.
     """
 
     name: str
@@ -45,6 +47,7 @@ class SweepResult:
     accuracies: dict
     per_image_worst_case: tuple[float, ...]
     provenance: dict
+    split: str = "test"
 
     def to_dict(self):
         """Plain values for JSON."""
@@ -114,6 +117,7 @@ def sweep_epsilons(run_dir, epsilons, attacks="average", *, command="", **option
         epsilons=tuple(float(epsilon) for epsilon in epsilons),
         accuracies={name: tuple(column[name] for column in columns) for name in columns[0]},
         per_image_worst_case=tuple(survivors),
+        split=bench.split,
         provenance={**bench.provenance(command), "seconds": round(time.monotonic() - started, 1)},
     )
     name = f"epsilons-{evaluation_name(bench, attacks if attacks.isidentifier() else '')}"
@@ -166,6 +170,6 @@ def _title(result):
     named = f"{result.name}: " if result.name else ""
     search = ", ".join(f"{key} {value}" for key, value in result.attack.items() if key not in ("epsilon", "step_size"))
     return (
-        f"{named}accuracy (%) over epsilon, {result.images:,} images of {result.dataset}, exit rule {result.policy}; "
+        f"{named}accuracy (%) over epsilon, {images_in_words(result)}, exit rule {result.policy}; "
         f"attacks: {search}, step size {result.attack['step_size'] / result.attack['epsilon']:.3g} of epsilon"
     )

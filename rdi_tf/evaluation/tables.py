@@ -155,10 +155,16 @@ def _in_turns(result):
 def title(result):
     """One line over a table: what was evaluated, on how many images, with which rule and which attacks."""
     named = f"{result.name}: " if result.name else ""
-    data = f"{result.images:,} images" + (f" of {result.dataset}" if result.dataset else "")
     search = ", ".join(f"{key} {value}" for key, value in result.attack.items())
     suite = f"{result.suite} " if result.suite not in ("", "none", "paper") else ""
-    return f"{named}{data}, exit rule {result.policy}" + (f"; {suite}attacks: {search}" if search else "")
+    attacks = f"; {suite}attacks: {search}" if search else ""
+    return f"{named}{images_in_words(result)}, exit rule {result.policy}{attacks}"
+
+
+def images_in_words(result):
+    """As "1,000 validation images of mnist" (of test images the split is not said); any result with these fields."""
+    kind = "" if result.split == "test" else f"{result.split} "
+    return f"{result.images:,} {kind}images" + (f" of {result.dataset}" if result.dataset else "")
 
 
 def notes(result):

@@ -63,7 +63,7 @@ def thresholds(bench):
             "nobody recorded on which images the thresholds were chosen; if on these, the figures are too good "
             "(`rdi-tf calibrate` chooses them on validation images and records it)"
         )
-    elif source.digest == image_digest(bench.images) or (source.split, source.dataset) == ("test", bench.dataset):
+    elif source.digest == image_digest(bench.images) or (source.split, source.dataset) == (bench.split, bench.dataset):
         message = f"the thresholds were chosen on the {source.split} images that are evaluated here"
     else:
         return None

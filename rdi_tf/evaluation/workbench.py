@@ -1,4 +1,4 @@
-"""What every evaluation works with: a network, its exit rule, test images, an attack; and how plans of attacks run.
+"""What every evaluation works with: a network, its exit rule, images, an attack; and how plans of attacks run.
 
 Finished batches are kept in a folder, under names that tell apart all that changes them, so that work that was killed
 goes on where it was.
@@ -51,7 +51,8 @@ class Workbench:
       run: the `RunFolder`; None without one.
       class_names: names of the classes, in label order.
       dataset: name of the data set.
-      whole: whether the images are the whole test split.
+      split: "test", "validation" or "train": where the images come from.
+      whole: whether the images are the whole split.
       cluster: the `Cluster` that attacks.
       computed: what was computed when it was first asked for, and benches that differ in rule or attack share.
     """
@@ -71,13 +72,14 @@ class Workbench:
     run: RunFolder | None = None
     class_names: tuple[str, ...] = ()
     dataset: str = ""
+    split: str = "test"
     whole: bool = True
     cluster: Cluster = dataclasses.field(default_factory=lambda: Cluster(None))
     computed: dict = dataclasses.field(default_factory=dict)
 
     @classmethod
     def open(cls, run_dir, **options):
-        """Open a run with its test images.
+        """Open a run with the images of one split.
 
         Args:
           run_dir: a run folder with a calibrated model.
@@ -95,7 +97,7 @@ class Workbench:
         run = RunFolder.open(run_dir)
         with options.cluster.scope():
             net = load_run(run)
-        dataset = load_dataset(net.config.data, "test", net.config.model.input_shape, options.data_dir)
+        dataset = load_dataset(net.config.data, options.split, net.config.model.input_shape, options.data_dir)
         bench = cls._of(run, net, dataset, options)
         if options.policy not in (None, net.config.policy.name):
             return bench.with_policies([options.policy], options.data_dir)[0]
@@ -124,6 +126,7 @@ class Workbench:
             run=run,
             class_names=tuple(dataset.class_names),
             dataset=Path(net.config.data.name).name,
+            split=options.split,
             whole=len(images) == dataset.size,
             cluster=options.cluster,
         )
@@ -187,8 +190,13 @@ class Workbench:
         replicas = self.cluster.replicas
         return {**provenance(command, self.seed), **({"replicas": replicas} if replicas > 1 else {})}
 
+    @property
+    def results(self):
+        """Where what is found is kept: RUN/evaluation, or a folder in it for another split than the test split."""
+        return self.run.evaluation if self.split == "test" else self.run.evaluation / self.split
+
     def keep(self, name, texts, arrays=None):
-        """Write what was found to RUN/evaluation, by one process for all, and throw the unfinished batches away.
+        """Write what was found to `results`, by one process for all, and throw the unfinished batches away.
 
         Args:
           name: of the files, without suffix.
@@ -196,10 +204,11 @@ class Workbench:
           arrays: dict from name to array, for an NPZ; None for none.
         """
         if self.cluster.is_chief:
+            self.results.mkdir(exist_ok=True)
             for suffix, text in texts.items():
-                write_atomic(self.run.evaluation / f"{name}{suffix}", text)
+                write_atomic(self.results / f"{name}{suffix}", text)
             if arrays is not None:
-                with atomic_path(self.run.evaluation / f"{name}.npz") as temporary:
+                with atomic_path(self.results / f"{name}.npz") as temporary:
                     np.savez_compressed(temporary, **arrays)
             shutil.rmtree(self.folder, ignore_errors=True)
         self.cluster.wait()

@@ -16,6 +16,8 @@ import json
 import time
 from pathlib import Path
 
+from short_runs import configuration, shortened
+
 from rdi_tf._keras import keras
 from rdi_tf.config import Config
 from rdi_tf.data.batches import as_arrays, load_dataset, training_batches
@@ -29,6 +31,7 @@ from rdi_tf.training.validation import Validator
 
 import tensorflow as tf  # isort: skip  # after rdi_tf._keras
 
+_PLAIN = ["defence.attack.algorithm=pgd", "defence.attack.random_start=true"]
 _AVERAGE = ["defence.name=average"]
 # Larger steps for fewer of them: epsilon is reached in any case. 1.25 epsilon is that of "fast" training (Wong 2020).
 WAYS = {
@@ -50,18 +53,6 @@ WAYS = {
 }
 
 
-def configuration(preset, settings):
-    """A way's `Config`; "step:x" stands for steps of x times epsilon."""
-    config = Config.load(preset)
-    steps = [s for s in settings if s.startswith("step:")]
-    plain = ["defence.attack.algorithm=pgd", "defence.attack.random_start=true", "training.schedule=one_cycle"]
-    config = config.with_settings([*plain, *(s for s in settings if s not in steps)])
-    for step in steps:
-        size = min(1.0, float(step.removeprefix("step:")) * config.defence.attack.epsilon)
-        config = config.with_settings([f"defence.attack.step_size={size}"])
-    return config
-
-
 def seconds_per_iteration(config, count=5):
     """Seconds that an iteration takes, the first left out, over the real batches."""
     keras.utils.set_random_seed(0)
@@ -78,18 +69,9 @@ def seconds_per_iteration(config, count=5):
     return (time.perf_counter() - started) / count
 
 
-def shortened(config, iterations):
-    """The same configuration for so many iterations: one short validation, at the end; the warm-up in proportion."""
-    share = config.defence.warmup_iterations / config.training.iterations
-    length = {"iterations": iterations, "validate_every": iterations, "validation_images": 64}
-    training = dataclasses.replace(config.training, decay_at=(), **length)
-    defence = dataclasses.replace(config.defence, warmup_iterations=round(share * iterations))
-    return dataclasses.replace(config, training=training, defence=defence)
-
-
 def measure(name, arguments, images, labels):
     """Train one way for its minutes and attack it: a row of the table."""
-    config = configuration(arguments.preset, WAYS[name])
+    config = configuration(Config.load(arguments.preset), [*_PLAIN, *WAYS[name]])
     folder = arguments.output / "".join(c if c.isalnum() else "-" for c in name)
     row_file = folder.with_suffix(".json")
     if row_file.exists():

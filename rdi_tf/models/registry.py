@@ -47,7 +47,7 @@ def build_network(model_config):
     backbone = build_backbone(model_config)
     exits = model_config.exits
     if exits is None:
-        exits = _module(model_config).default_exits(model_config)
+        exits = default_exits(model_config)
     return attach_branches(
         backbone,
         exits,
@@ -55,6 +55,18 @@ def build_network(model_config):
         backbone_name=model_config.backbone,
         dropout=model_config.dropout,
     )
+
+
+def default_exits(model_config):
+    """Names of the layers after which the backbone's own branches leave (the paper's), a tuple in order.
+
+    Args:
+      model_config: a `ModelConfig`; its `exits` are not looked at.
+
+    Raises:
+      ConfigError: an unknown backbone, or settings that it cannot be built with.
+    """
+    return _module(model_config).default_exits(model_config)
 
 
 def _module(model_config):

@@ -1,0 +1,146 @@
+"""Ingredients of robust multi-exit training, weighed against each other at the same number of multiply-adds.
+
+    python benchmarks/ingredients.py [--preset cifar10-resnet38-fast] [--set KEY=VALUE ...] [--iterations 300]
+        [--seeds 0 1] [--images 500] [--output FOLDER] [--only NAME ...]
+
+Every recipe is the base recipe with one thing changed. The base gets its iterations, every other as many as cost the
+same, counted from the layer graph (`rdi_tf.training.costs`), and the preset's schedule shrunk to them, so that it ends
+where it should. Each is judged by what its exit rule calls right on validation images, clean and under the suite
+`strict` made against that rule's own outputs: recipes are chosen here, so test images stay out of it. Means over the
+seeds, with lowest and highest, are printed as Markdown and kept with every single run in FOLDER/ingredients.json.
+
+Short runs tell the beginning of training. What is there already is not trained again, and what was killed goes on.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+from short_runs import configuration, shortened
+
+from rdi_tf.config import Config
+from rdi_tf.evaluation.run import evaluate
+from rdi_tf.network import build
+from rdi_tf.provenance import provenance
+from rdi_tf.runs import write_atomic
+from rdi_tf.training.costs import iteration_costs
+from rdi_tf.training.run import train
+
+_AVERAGES = ["defence.outputs=weighted_running_average", "policy.name=weighted_running_average"]
+BASE = "base: average, PGD-2, light branches, entropy"
+PLAIN = ["defence.name=average", "defence.attack.steps=2", "step:0.8"]
+RECIPES = {
+    BASE: [],
+    "the backbone alone": ["branches:"],
+    "two branches": ["branches:2,4"],
+    "three branches": ["branches:2,4,6"],
+    "paper branches": ["model.branch=paper"],
+    "PGD-5": ["defence.attack.steps=5", "step:0.4"],
+    "N-FGSM": ["defence.attack.algorithm=n_fgsm"],
+    "free, 4 replays": ["defence.name=free", "defence.attack.steps=4", "step:1"],
+    "max-average": ["defence.name=max_average"],
+    "worst exit": ["defence.name=worst_exit"],
+    "rerouted": ["defence.name=rerouted"],
+    "weighted averages in rule": ["policy.name=weighted_running_average"],
+    "weighted averages in rule, loss and attack": _AVERAGES,
+    "weighted averages, rerouted": [*_AVERAGES, "defence.name=rerouted"],
+    "adversarial images alone": ["defence.clean_share=0.0"],
+    "TRADES": ["defence.trades=6.0", "defence.attack.loss=divergence"],
+    "distillation from main": ["defence.distillation=1.0"],
+    "weight perturbation": ["defence.weight_perturbation=0.005"],
+    "label smoothing": ["training.label_smoothing=0.1"],
+    "no weight decay": ["training.weight_decay=0.0"],
+    "no weight averaging": ["training.ema_decay=0.0"],
+    "thresholds from attacked images, too": ["policy.adversarial=true"],
+}
+FIGURES = ("clean_accuracy", "per_image_worst_case", "executed_saving")
+
+
+def cost(config):
+    """Multiply-adds of an iteration for each image of its batch."""
+    return iteration_costs(build(config), config.defence).total
+
+
+def measure(name, seed, options):
+    """Train one recipe from one seed and judge it: a row."""
+    folder = options.output / "".join(c if c.isalnum() else "-" for c in f"{name}-seed-{seed}")
+    row_file = folder.with_suffix(".json")
+    if row_file.exists():
+        return json.loads(row_file.read_text(encoding="utf-8"))
+    preset = Config.load(options.preset).with_settings([*options.settings, f"training.seed={seed}"])
+    base, config = (configuration(preset, [*PLAIN, *RECIPES[recipe]]) for recipe in (BASE, name))
+    iterations = max(1, round(options.iterations * cost(base) / cost(config)))
+    run = train(shortened(config, iterations), folder, progress=False)
+    found = evaluate(
+        run.path, "strict", split="validation", limit=options.images, attack_outputs="policy", checks=False
+    )
+    row = {
+        "recipe": name,
+        "seed": seed,
+        "iterations": iterations,
+        "clean_accuracy": found.clean.accuracy,
+        "per_image_worst_case": found.per_image_worst_case,
+        "executed_saving": found.clean.executed_saving,
+        "settings": RECIPES[name],
+    }
+    write_atomic(row_file, json.dumps(row))
+    return row
+
+
+def table(rows):
+    """Rows as a Markdown table, in percent, a line for each recipe, the most robust first."""
+    recipes = {}
+    for row in rows:
+        recipes.setdefault(row["recipe"], []).append(row)
+    means = {
+        name: [statistics.mean(row[figure] for row in runs) for figure in FIGURES] for name, runs in recipes.items()
+    }
+    lines = [
+        "| recipe | iterations | seeds | clean | per-image worst case | multiply-adds saved |",
+        "| --- |" + " ---: |" * 5,
+    ]
+    for name in sorted(recipes, key=lambda name: -means[name][1]):
+        runs = recipes[name]
+        figures = " | ".join(map(_with_range, ([row[figure] for row in runs] for figure in FIGURES)))
+        lines.append(f"| {name} | {runs[0]['iterations']} | {len(runs)} | {figures} |")
+    return "\n".join(lines)
+
+
+def _with_range(values):
+    percent = [100 * value for value in values]
+    among = f" ({min(percent):.1f} to {max(percent):.1f})" if len(percent) > 1 else ""
+    return f"{statistics.mean(percent):.1f}{among}"
+
+
+def parsed(arguments=None):
+    """The command line's options."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="cifar10-resnet38-fast")
+    parser.add_argument("--set", dest="settings", nargs="*", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--iterations", type=int, default=300)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--output", type=Path, default=Path("runs/ingredients"))
+    parser.add_argument("--only", nargs="*", choices=list(RECIPES), default=list(RECIPES))
+    return parser.parse_args(arguments)
+
+
+def main():
+    """Train, attack, print."""
+    options = parsed()
+    options.output.mkdir(parents=True, exist_ok=True)
+    rows = [measure(name, seed, options) for seed in options.seeds for name in options.only]
+    command = ["benchmarks/ingredients.py", f"--preset={options.preset}", f"--iterations={options.iterations}"]
+    found = {
+        "what": f"{options.preset}, {options.iterations} iterations of the base, {options.images} validation images",
+        "settings": options.settings,
+        "rows": rows,
+        "provenance": provenance(command, options.seeds[0]),
+    }
+    write_atomic(options.output / "ingredients.json", json.dumps(found, indent=2) + "\n")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

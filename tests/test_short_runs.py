@@ -1,0 +1,63 @@
+"""The scripts that compare ways to train by short runs."""
+
+import json
+import runpy
+import sys
+
+import pytest
+
+from rdi_tf.config import Config
+
+DIGITS = Config.load("digits-smallcnn")
+
+
+@pytest.fixture
+def script(repository, monkeypatch):
+    """A script's names, as its own folder sees it."""
+    folder = repository / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    return lambda name: runpy.run_path(str(folder / f"{name}.py"))
+
+
+def test_settings_in_words(script):
+    configuration = script("short_runs")["configuration"]
+    weighted = DIGITS.with_settings(["training.exit_weights=[0.5, 0.7, 2.0]"])
+    found = configuration(weighted, ["step:0.8", "branches:2", "defence.name=average"])
+    assert (found.defence.name, found.defence.attack.step_size) == ("average", pytest.approx(0.8 * 0.15))
+    assert len(found.model.exits) == 1 and found.training.exit_weights == (0.7, 2.0)
+    alone = configuration(weighted, ["branches:"])
+    assert (alone.model.exits, alone.training.exit_weights) == ((), ())
+    assert configuration(DIGITS, []) == DIGITS
+
+
+def test_schedules_shrink_in_proportion(script):
+    found = script("short_runs")["shortened"](DIGITS, 60)
+    assert (found.training.iterations, found.training.validate_every, found.defence.warmup_iterations) == (60, 60, 10)
+    assert found.training.schedule == "one_cycle"
+
+
+def test_every_recipe_and_every_way_is_a_configuration(script):
+    preset, configuration = Config.load("cifar10-resnet38-fast"), script("short_runs")["configuration"]
+    ingredients, ways = script("ingredients"), script("robustness_per_minute")
+    recipes = {name: configuration(preset, [*ingredients["PLAIN"], *s]) for name, s in ingredients["RECIPES"].items()}
+    assert len(set(recipes.values())) == len(recipes)
+    assert len({configuration(preset, settings) for settings in ways["WAYS"].values()}) == len(ways["WAYS"])
+
+
+def test_ingredients_are_weighed_at_equal_cost_on_validation_images(script, monkeypatch, capsys, tmp_path):
+    ingredients = script("ingredients")
+    names = [ingredients["BASE"], "adversarial images alone"]
+    small = ["--preset", "digits-smallcnn", "--set", "evaluation.steps=2", "training.batch_size=16"]
+    arguments = [*small, "--iterations", "10", "--seeds", "0", "1", "--images", "20", "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["ingredients.py", *arguments, "--only", *names])
+    ingredients["main"]()
+    rows = json.loads((tmp_path / "ingredients.json").read_text())["rows"]
+    assert [(row["recipe"], row["seed"]) for row in rows] == [(name, seed) for seed in (0, 1) for name in names]
+    # PGD-2 takes 4 forward passes; the update takes 6 of them, or 3 without the clean images.
+    assert [row["iterations"] for row in rows] == [10, round(10 * 10 / 7)] * 2
+    assert len(list(tmp_path.glob("*/evaluation/validation/*.json"))) == 4
+    printed = capsys.readouterr().out
+    assert printed.count("\n| ") == 3 and "| adversarial images alone | 14 | 2 |" in printed
+    kept = sorted(path.stat().st_mtime_ns for path in tmp_path.glob("*/model.keras"))
+    ingredients["main"]()
+    assert sorted(path.stat().st_mtime_ns for path in tmp_path.glob("*/model.keras")) == kept

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rdi_tf.errors import ConfigError, DataError
-from rdi_tf.policies import POLICIES, Policy, decide, get_policy
+from rdi_tf.policies import POLICIES, Policy, decide, get_policy, log_softmax
 
 RULES = list(POLICIES.values())
 each_rule = pytest.mark.parametrize("policy", RULES, ids=list(POLICIES))
@@ -32,6 +32,15 @@ def test_max_probability_and_margin_by_hand():
     logits = logits_of([0.2, 0.7, 0.1], [0.45, 0.15, 0.4])
     np.testing.assert_allclose(POLICIES["max_probability"].scores(logits), [[0.3, 0.55]], rtol=1e-6)
     np.testing.assert_allclose(POLICIES["margin"].scores(logits), [[0.5, 0.95]], rtol=1e-6)
+
+
+def test_scaled_logits_are_weights_of_the_running_average(exit_logits):
+    """Logits times w weigh w, which is how weights are learnt; only the temperature of each mean is another."""
+    weights, counts = np.arange(1, 5)[:, None], np.arange(1, 5)[:, None]
+    scaled = POLICIES["running_average"].log_probabilities(weights * exit_logits)
+    temperatures = np.cumsum(weights, axis=0) / counts
+    expected = log_softmax(temperatures * POLICIES["weighted_running_average"].log_probabilities(exit_logits))
+    np.testing.assert_allclose(scaled, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_running_averages_by_hand():

@@ -90,7 +90,7 @@ def over_ssh(job, host, remote_command="rdi-tf", ssh="ssh"):
         raise RemoteError(f"ssh {host}: {_last_line(done.stderr) or 'no connection'}")
     if done.returncode == NOT_FOUND:
         raise RemoteError(
-            f"{host}: {remote_command} was not found there; pip install rdi-tf on it, or say where it is with "
+            f"{host}: {remote_command} was not found there; install this project on it, or say where it is with "
             f"--remote-command ({_last_line(done.stderr)})"
         )
     if done.returncode != 0:

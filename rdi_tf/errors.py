@@ -50,4 +50,5 @@ def explain_missing_extra():
         module = (error.name or "").partition(".")[0]
         if module not in TRAIN_MODULES:
             raise
-        raise MissingExtraError(f"{module} is not installed; it comes with: pip install 'rdi-tf[train]'") from error
+        extra = "it comes with the extra train: pip install '.[train]' in a checkout"
+        raise MissingExtraError(f"{module} is not installed; {extra}") from error

@@ -105,7 +105,7 @@ def test_public_name_without_the_train_extra_says_what_to_install():
     result = python("import rdi_tf\nrdi_tf.Config\nrdi_tf.RDINet")
     assert result.returncode != 0
     assert re.match("rdi_tf.errors.MissingExtraError: (tensorflow|tf_keras) is not", result.stderr.splitlines()[-1])
-    assert "pip install 'rdi-tf[train]'" in result.stderr
+    assert "pip install '.[train]'" in result.stderr
 
 
 def test_other_missing_modules_are_not_explained_away():

@@ -64,7 +64,7 @@ def test_base_install_asks_for_no_tensorflow(metadata):
 
 
 def test_train_extra_names_every_module_that_is_explained(metadata):
-    """An error that says `pip install 'rdi-tf[train]'` must be right about it."""
+    """An error that says that the extra `train` brings a module must be right about it."""
     from rdi_tf.errors import TRAIN_MODULES
 
     distributions = {"sklearn": "scikit-learn"}

@@ -148,7 +148,7 @@ def test_ssh_that_fails(tiny_bundle, ssh, stand_in, tmp_path):
         run("benchmark", tiny_bundle(), "--ssh", "far"), "ssh far: ssh: connect to host far port 22: No route"
     )
     missing = run("benchmark", tiny_bundle(), "--ssh", "near", "--remote-command", "no-rdi-tf")
-    assert_one_line(missing, "near: no-rdi-tf was not found there; pip install rdi-tf on it")
+    assert_one_line(missing, "near: no-rdi-tf was not found there; install this project on it")
     stand_in("bad", "#!/bin/sh\necho 'rdi-tf: error: the disk is full' >&2\nexit 2\n")
     with pytest.raises(RemoteError, match="near: the benchmark failed there: the disk is full"):
         over_ssh(job(tiny_bundle()), "near", "bad")

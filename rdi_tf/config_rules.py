@@ -30,6 +30,8 @@ def check_numbers(config):
         if not 0 <= value < 1:
             raise ConfigError(f"{key}: expected 0 <= value < 1, got {value!r}")
     _check_lists(config)
+    for path, attack in _attacks(config).items():
+        _check_restarts(path, attack)
     check_defence(config)
 
 
@@ -75,6 +77,17 @@ def _at_least(config):
         "policy.max_accuracy_loss": (config.policy.max_accuracy_loss, 0),
         "compression.clusters": (config.compression.clusters, 2 if config.compression.method == "cluster" else 0),
     }
+
+
+def _check_restarts(path, attack):
+    """Without chance, a restart is the same run once more."""
+    random = attack.algorithm == "square" or (attack.algorithm in ("pgd", "apgd") and attack.random_start)
+    random = random or attack.algorithm == "n_fgsm"
+    if attack.restarts > 1 and not random:
+        raise ConfigError(
+            f"{path}.restarts: expected 1 where nothing is random ({attack.algorithm}, random_start "
+            f"{str(attack.random_start).lower()}), got {attack.restarts}"
+        )
 
 
 def _attacks(config):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from rdi_tf.attacks import SLOWDOWN, ExitLosses, ExitRule, craft, loss_function, policy_form_names, search
 from rdi_tf.attacks.exit_rules import TF_POLICIES
+from rdi_tf.attacks.losses import margin
 from rdi_tf.config import AttackConfig, ModelConfig
 from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.evaluation.efficacy import efficacy
@@ -111,10 +112,14 @@ def test_patience_gap_by_hand():
     assert ExitRule("patience", (-2.0, -2.0, -2.0)).route(logits).gaps[0, 1] == 50
 
 
-@pytest.mark.parametrize("name", sorted(POLICIES))
-def test_gaps_have_gradients_where_scores_have_none(name):
-    """An exit that is sure beyond float32's reach can still be pushed toward doubt."""
-    logits = tf.constant([[[20.0, -5.0, 0.0], [18.0, -4.0, 0.0], [22.0, 0.0, -3.0]]])
+# At eight times the size two exits agree with a probability that is one even in float64: no gradient for patience.
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [*((name, 1.0) for name in sorted(POLICIES)), *((name, 8.0) for name in sorted(set(POLICIES) - {"patience"}))],
+)
+def test_gaps_have_gradients_where_scores_have_none(name, size):
+    """An exit that is sure beyond float32's reach, even float64's, can still be pushed toward doubt."""
+    logits = size * tf.constant([[[20.0, -5.0, 0.0], [18.0, -4.0, 0.0], [22.0, 0.0, -3.0]]])
     thresholds = (-1.0, -1.0) if name == "patience" else (0.1, 0.1)
     with tf.GradientTape() as tape:
         tape.watch(logits)
@@ -175,6 +180,16 @@ def test_slowdown_keeps_images_from_leaving(name, images, labels, kernels):
     before = decided(losses, images).exits
     after = decided(losses, crafted(SLOWDOWN, losses, images, labels, ATTACK)).exits
     assert before.mean() < 1.9 and after.mean() > before.mean() + 0.2
+
+
+def test_slowdown_looks_at_no_exit_that_cannot_be_reached(images, labels, kernels):
+    """Behind an exit that lets everything leave, nothing is worth a step."""
+    attack = dataclasses.replace(ATTACK, steps=6, random_start=False)
+    losses = exit_losses(kernels, "entropy", thresholds=(0.3, 1000.0))
+    assert losses.rule.passable(4) == 1 and ExitRule("margin", (0.3, 0.2)).passable(4) == 2
+    first = dataclasses.replace(losses, rule=ExitRule("entropy", (0.3, -1.0)))  # the second exit takes nobody
+    found, expected = (crafted(SLOWDOWN, one, images, labels, attack) for one in (losses, first))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_slowdown_of_a_linear_model_has_a_closed_form():
@@ -261,6 +276,21 @@ def test_only_survivors_are_attacked(attacker, batch):
     assert np.all(known == 7.0)
     nobody = attacker.surviving_logits("main", images, labels, np.zeros(10, bool), known)
     np.testing.assert_array_equal(nobody, known)
+
+
+@pytest.mark.parametrize("form", ["main", "average"])
+def test_what_the_decision_is_most_wrong_about_is_kept(attacker, batch, form):
+    """Never less wrong than where the search ends, and sometimes more."""
+    images, labels = batch
+    rule = attacker.losses.rule
+    attack = dataclasses.replace(attacker.attack, steps=6, restarts=2)
+
+    def wrong_by(judged):
+        logits = ExitAttacker(attacker.net, attack, 3, 10, rule, judged_by_rule=judged).logits([form], images, labels)
+        return margin(rule.route(tf.constant(logits[form])).taken(), tf.constant(labels)).numpy()
+
+    gained = wrong_by(True) - wrong_by(False)
+    assert gained.min() > -1e-5 and gained.max() > 1e-4
 
 
 def test_max_average_of_another_loss_compares_by_that_loss(attacker, batch):

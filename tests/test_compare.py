@@ -175,7 +175,7 @@ def test_a_bundle_of_another_network_is_refused(evaluated, tmp_path):
 
 def evaluation(run, name, **fields):
     """Keep an evaluation of a run once more under another name, changed."""
-    file = run / "evaluation" / "pgd-3-first-60.json"
+    file = run / "evaluation" / "main+max_average-pgd-3-first-60.json"
     file.with_name(f"{name}.npz").write_bytes(file.with_suffix(".npz").read_bytes())
     file.with_name(f"{name}.json").write_text(json.dumps({**json.loads(file.read_text()), **fields}))
 
@@ -190,14 +190,14 @@ def test_evaluations_in_the_same_way_are_taken_where_all_have_one(evaluated, pru
     assert [run.images for run in compare_runs([first, pruned], tmp_path / "out")[0]] == [90, 90]
     for suffix in ("json", "npz"):
         (first / "evaluation" / f"pgd-3-first-90.{suffix}").unlink()
-        (pruned / "evaluation" / f"pgd-3-first-60.{suffix}").unlink()
+        (pruned / "evaluation" / f"main+max_average-pgd-3-first-60.{suffix}").unlink()
     assert [run.images for run in compare_runs([first, pruned], tmp_path / "out")[0]] == [60, 90]
     assert "The runs were not all evaluated in the same way" in (tmp_path / "out" / "compare.md").read_text()
 
 
 def test_the_papers_rivals_stand_beside_as_reported(evaluated, tmp_path):
     run = shutil.copytree(evaluated, tmp_path / "run")
-    evaluation(run, "pgd-3-first-60", dataset="cifar10")
+    evaluation(run, "main+max_average-pgd-3-first-60", dataset="cifar10")
     assert rdi_tf("compare", run, "--output", tmp_path / "out").exit_code == 0
     text = (tmp_path / "out" / "compare.md").read_text()
     assert "| ATMC | Table 5, reported | 83.81 | 43.02 |  | 56.82 |" in text
@@ -207,11 +207,11 @@ def test_the_papers_rivals_stand_beside_as_reported(evaluated, tmp_path):
 
 def test_compare_refuses_what_cannot_be_compared(evaluated, pruned, tmp_path):
     other = shutil.copytree(evaluated, tmp_path / "other")
-    evaluation(other, "pgd-3-first-60", dataset="mnist")
+    evaluation(other, "main+max_average-pgd-3-first-60", dataset="mnist")
     found = rdi_tf("compare", evaluated, other, "--output", tmp_path / "out")
     assert found.exit_code == 2 and "expected runs on one data set, got digits, mnist" in found.stderr
     unattacked = {"attacks": [], "worst_case": None, "worst_case_attack": None, "per_image_worst_case": None}
-    evaluation(other, "pgd-3-first-60", **unattacked)
+    evaluation(other, "main+max_average-pgd-3-first-60", **unattacked)
     found = rdi_tf("compare", other, "--output", tmp_path / "out")
     assert found.exit_code == 2 and "expected an evaluation under attacks" in found.stderr
     (pruned / "compression.json").write_text("{}")

@@ -122,6 +122,8 @@ REFUSED = [
     ("evaluation.step_size=2", "evaluation.step_size: expected at most 1"),
     ("evaluation.steps=0", "evaluation.steps: expected at least 1"),
     ("evaluation.restarts=0", "evaluation.restarts: expected at least 1"),
+    ("evaluation={algorithm='fgsm', restarts=2}", "evaluation.restarts: expected 1 where nothing is random .fgsm"),
+    ("defence.attack={random_start=false, restarts=3}", "defence.attack.restarts: expected 1 where .* got 3"),
     ("evaluation.epsilon=nan", "evaluation.epsilon: expected a finite number, got nan"),
     ("data.validation_every=1", "data.validation_every: expected at least 2"),
     ("data.crop_padding=-1", "data.crop_padding: expected at least 0"),

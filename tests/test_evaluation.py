@@ -17,7 +17,7 @@ from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.errors import CheckpointError, ConfigError
 from rdi_tf.evaluation import suites, workbench
 from rdi_tf.evaluation.results import EvaluationResult
-from rdi_tf.evaluation.run import evaluate
+from rdi_tf.evaluation.run import evaluate, evaluation_name
 from rdi_tf.evaluation.suites import Search, Suite
 from rdi_tf.evaluation.workbench import Workbench
 from rdi_tf.network import load
@@ -89,7 +89,7 @@ def test_evaluation_prints_and_keeps_the_papers_table(run_dir):
 
 def test_kept_logits_reproduce_the_result(run_dir):
     result = evaluate(run_dir, attacks="main", limit=40, batch_size=40, checks=False)
-    kept = np.load(run_dir / "evaluation" / "pgd-3-first-40.npz")
+    kept = np.load(run_dir / "evaluation" / "main-pgd-3-first-40.npz")
     decision = decide(get_policy("entropy"), kept["main"], result.thresholds)
     assert np.mean(decision.predictions == kept["labels"]) == result.attacks[0].accuracy
 
@@ -110,18 +110,18 @@ def test_clean_figures_alone(run_dir):
 def test_other_splits_are_kept_apart(run_dir):
     result = evaluate(run_dir, "average,main", split="validation", limit=30)
     folder = run_dir / "evaluation"
-    name = "pgd-3-first-30"
+    name = "average+main-pgd-3-first-30"
     assert not (folder / f"{name}.json").exists()
     assert EvaluationResult.load(folder / "validation" / f"{name}.json") == result
     assert (result.split, result.images) == ("validation", 30)
-    assert "thresholds" in {warning.check for warning in result.warnings}
+    assert "split" in {warning.check for warning in result.warnings}
     assert "30 validation images of digits" in (folder / "validation" / f"{name}.md").read_text()
     config = load(run_dir / "model.keras").config
     images, labels = as_arrays(load_dataset(config.data, "validation", config.model.input_shape), limit=30)
     assert np.array_equal(np.load(folder / "validation" / f"{name}.npz")["labels"], labels)
     # What is kept there is used again there, and nowhere else.
     again = evaluate(run_dir, "average,main", split="validation", limit=30, reuse=True, checks=False)
-    assert again.provenance["reused"] == ["average", "main"]
+    assert again.provenance["reused"] == {"average": name, "main": name}
     assert "reused" not in evaluate(run_dir, "main", limit=30, reuse=True, checks=False).provenance
 
 
@@ -205,11 +205,13 @@ def test_a_suite_in_turns_meets_survivors_only(run_dir, small_suite):
     assert [attack.kind for attack in result.attacks] == ["attack", "remaining", "remaining"]
     assert first.images == 60
     assert 60 > second.images >= third.images == round(60 * second.accuracy)
+    assert result.worst_case is None  # of attacks that met other images there is no lowest accuracy
     assert result.per_image_worst_case == third.accuracy <= second.accuracy <= first.accuracy
     assert (second.search["loss"], second.search["epsilon"]) == ("margin", 0.1)
     assert (result.suite, result.attack["loss"]) == ("small", "cross_entropy")
     # What the result says is what the kept logits say.
-    kept = np.load(run_dir / "evaluation" / "small-pgd-4-first-60.npz")
+    (file,) = (run_dir / "evaluation").glob("small-pgd-4-epsilon-0.1-*-first-60.npz")
+    kept = np.load(file)
     decision = decide(get_policy("entropy"), kept["cw/main"], result.thresholds)
     assert np.mean(decision.predictions == kept["labels"]) == third.accuracy
     assert result.checks[:2] == ("thresholds", "determinism") and result.warnings == ()
@@ -230,7 +232,7 @@ def test_another_exit_rule_is_calibrated_on_validation_images(run_dir):
     assert result.policy == "running_average"
     found = calibrate_run(shutil.copytree(run_dir, run_dir.parent / "other"), PolicyConfig(name="running_average"))
     assert result.thresholds == found.thresholds
-    assert (run_dir / "evaluation" / "pgd-3-running_average-first-40.json").is_file()
+    assert (run_dir / "evaluation" / "main+rerouted-pgd-3-running_average-first-40.json").is_file()
     assert load(run_dir / "model.keras").config.policy.name == "entropy"  # the run stays as it is
     with pytest.raises(ConfigError, match="policy: expected one of"):
         evaluate(run_dir, policy="best")
@@ -249,10 +251,10 @@ def test_kept_logits_are_used_again_where_they_fit(run_dir):
         )
 
     result = again(policy="margin")
-    assert (result.provenance["reused"], seen) == (["main"], ["rerouted"])
+    assert (list(result.provenance["reused"]), seen) == (["main"], ["rerouted"])
     assert result.attacks[0].per_exit_accuracy == first.attacks[0].per_exit_accuracy
     fewer = again(limit=20, batch_size=20)
-    assert (fewer.provenance["reused"], fewer.images) == (["main"], 20)
+    assert (list(fewer.provenance["reused"]), fewer.images) == (["main"], 20)
     for changes in (
         {"seed": 1},
         {"limit": 41, "batch_size": 41},
@@ -265,6 +267,51 @@ def test_kept_logits_are_used_again_where_they_fit(run_dir):
     net.set_weights([1.1 * weight for weight in net.get_weights()])
     net.save(run_dir / "model.keras")
     assert "reused" not in again().provenance
+
+
+def test_logits_beside_another_result_are_not_used_again(run_dir):
+    """As an evaluation leaves them that is killed between its two files."""
+    options = {"limit": 20, "batch_size": 20, "checks": False}
+    weak = AttackConfig(epsilon=0.01, step_size=0.01, steps=3)
+    evaluate(run_dir, "main", **options, attack=weak)
+    evaluate(run_dir, "main", **options)
+    folder = run_dir / "evaluation"
+    (other,) = folder.glob("main-pgd-3-epsilon-0.01-*.npz")
+    os.replace(other, folder / "main-pgd-3-first-20.npz")
+    assert "reused" not in evaluate(run_dir, "main", reuse=True, **options).provenance
+
+
+def test_two_names_for_one_attack(run_dir, monkeypatch):
+    monkeypatch.setitem(suites.SEARCHES, "same", Search())
+    result = evaluate(run_dir, "main,same/main", limit=20, batch_size=20, checks=False)
+    first, second = result.attacks
+    assert (first.name, second.name) == ("main", "same/main") and first.accuracy == second.accuracy
+
+
+def test_what_differs_is_kept_under_another_name(run_dir):
+    bench = Workbench.open(run_dir, limit=20)
+    usual = bench.attack
+
+    def name(attacks="paper", **changes):
+        return evaluation_name(dataclasses.replace(bench, **changes), attacks)
+
+    assert (name(), name("none"), name("all")) == ("pgd-3-first-20", "clean-first-20", "all-pgd-3-first-20")
+    assert name("main, apgd-ce/average") == "main+apgd-ce-average-pgd-3-first-20"
+    assert name(seed=4) == "pgd-3-seed-4-first-20"
+    fast = dataclasses.replace(usual, algorithm="fgsm", norm="l2", epsilon=0.25)
+    assert name(attack=fast) == "fgsm-epsilon-0.25-norm-l2-first-20"
+    long = ",".join(f"apgd-dlr-t/{exit_name}" for exit_name in (*EXITS, "average"))
+    assert len(name(long)) < 40 and name(long) != name(f"{long},random")
+
+
+def test_a_killed_evaluation_is_left_alone_by_others(run_dir):
+    options = {"limit": 20, "batch_size": 20, "checks": False}
+    with pytest.raises(Killed):
+        evaluate(run_dir, "paper", **options, progress=killer("branch_1", 1))
+    (left,) = (run_dir / "evaluation").glob("unfinished-*")
+    evaluate(run_dir, "none", **options)
+    evaluate(run_dir, "main", **options)
+    assert [path.name for path in left.iterdir()] == ["branch_1-00000.npy"]
 
 
 def test_warnings_stand_in_the_result_and_its_table(run_dir):

@@ -13,6 +13,7 @@ import pytest
 from rdi_tf.distribution import Cluster
 from rdi_tf.errors import ConfigError
 from rdi_tf.evaluation.batches import BatchFolder
+from rdi_tf.evaluation.kept import RESULT_DIGEST
 from rdi_tf.evaluation.results import EvaluationResult
 from rdi_tf.evaluation.workbench import Workbench
 
@@ -90,7 +91,8 @@ def finish(run_dir, *processes):
     assert codes == [0] * len(codes), "\n".join(logs)
     assert not list((run_dir / "evaluation").glob("unfinished-*"))
     with np.load(run_dir / "evaluation" / f"{RESULT}.npz") as arrays:
-        return EvaluationResult.load(run_dir / "evaluation" / f"{RESULT}.json"), dict(arrays)
+        logits = {name: arrays[name] for name in arrays.files if name != RESULT_DIGEST}
+    return EvaluationResult.load(run_dir / "evaluation" / f"{RESULT}.json"), logits
 
 
 @pytest.fixture(scope="module")

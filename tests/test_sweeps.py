@@ -10,6 +10,7 @@ import pytest
 
 from rdi_tf.config import AttackConfig
 from rdi_tf.errors import ConfigError
+from rdi_tf.evaluation import suites
 from rdi_tf.evaluation.run import evaluate
 from rdi_tf.evaluation.sweeps import scaled_attack, sweep_epsilons
 
@@ -32,7 +33,7 @@ def test_a_sweep_is_evaluations_at_each_epsilon(run_dir):
         assert at_ten_times < at_own
     assert result.per_image_worst_case[:2] == (same.clean.accuracy, same.per_image_worst_case)
     assert not list((run_dir / "evaluation").glob("unfinished-*"))
-    file = run_dir / "evaluation" / "epsilons-pgd-3-first-40.json"
+    file = run_dir / "evaluation" / "epsilons-0+0.02+0.2-main+rerouted-pgd-3-first-40.json"
     assert json.loads(file.read_text()) == json.loads(json.dumps(result.to_dict()))
     lines = list(csv.DictReader(io.StringIO(file.with_suffix(".csv").read_text())))
     assert [float(line["epsilon"]) for line in lines] == [0.0, 0.02, 0.2] * 3
@@ -59,6 +60,14 @@ def test_a_stopped_sweep_goes_on(run_dir):
         np.save(path, np.zeros_like(np.load(path)) - np.eye(10)[0])
     result = sweep_epsilons(run_dir, (0.1, 0.2, 0.3), "main", **options)
     assert len(set(result.accuracies["main"][:2])) == 1 and len(kept) == 2
+
+
+def test_nothing_is_run_at_radius_zero(run_dir, monkeypatch):
+    monkeypatch.setitem(suites.SUITES, "turns", suites.Suite(("average", "main"), in_turns=True))
+    seen = []
+    options = {"attack": ATTACK, "limit": 20, "batch_size": 20, "progress": lambda *step: seen.append(step)}
+    result = sweep_epsilons(run_dir, (0.0,), "turns", **options)
+    assert seen == [] and len({*result.accuracies.values(), result.per_image_worst_case}) == 1
 
 
 def test_step_sizes_grow_with_epsilon():

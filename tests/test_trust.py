@@ -10,7 +10,7 @@ from rdi_tf._keras import keras
 from rdi_tf.calibration_source import CalibrationSource, image_digest
 from rdi_tf.config import AttackConfig
 from rdi_tf.evaluation import trust
-from rdi_tf.evaluation.suites import Attacked, plan_attacks
+from rdi_tf.evaluation.suites import Attacked, Plan, plan_attacks
 from rdi_tf.evaluation.workbench import Workbench
 from rdi_tf.network import RDINet
 
@@ -54,7 +54,8 @@ def quantised(bench):
 
 @pytest.mark.parametrize("check", ["thresholds", "determinism", "gradients", "huge_epsilon", "more_steps"])
 def test_quiet_on_a_normal_network(bench, check):
-    assert getattr(trust, check)(bench) is None
+    arguments = (bench, ATTACK) if check == "more_steps" else (bench,)
+    assert getattr(trust, check)(*arguments) is None
 
 
 def test_vanishing_gradients_are_seen(quantised):
@@ -69,8 +70,8 @@ def test_accuracy_that_survives_every_epsilon_is_seen(quantised):
 
 
 def test_attacks_that_have_not_finished_are_seen(bench):
-    short = dataclasses.replace(bench, attack=AttackConfig(epsilon=0.3, step_size=0.02, steps=1, random_start=False))
-    warning = trust.more_steps(short)
+    short = AttackConfig(epsilon=0.3, step_size=0.02, steps=1, random_start=False)
+    warning = trust.more_steps(bench, short)
     assert warning.check == "more steps" and "4 steps of the average attack" in warning.message
 
 
@@ -128,8 +129,17 @@ def test_checks_are_chosen_by_what_was_run(bench, monkeypatch):
     assert checks("none") == ("thresholds", "determinism")
     assert checks("main") == ("thresholds", "determinism", "gradients", "huge epsilon", "more steps")
     assert checks("strong")[-1] == "black box"
+    taken = []
+    monkeypatch.setattr(trust, "more_steps", lambda bench, search: taken.append(search.steps))
+    checks("pgd-r5/main,pgd-10/main,square/rerouted")
+    assert taken == [10]
     assert "more steps" not in checks("main", AttackConfig("fgsm", epsilon=0.1))
     assert checks("square/rerouted") == ("thresholds", "determinism")
+
+
+def test_other_splits_are_said(bench):
+    found = trust.run_checks(dataclasses.replace(bench, split="train"), Plan("", ()), Attacked({}, {}))
+    assert found[0][0] == "split" and "the weights were chosen by train images" in found[1][0].message
 
 
 def test_what_a_suite_left_out_is_a_warning(bench, monkeypatch):

@@ -3,7 +3,8 @@
 Scores and log-probabilities are those of the NumPy rules, in float64 as there, and a test holds them together. What
 attacks push is not the score, whose gradient vanishes where an exit is sure (there of all places), but its `gap`: a
 smooth, unsaturated measure of the distance to the threshold. For scores that are numbers it is the difference of the
-logarithms of score and threshold, both above the score's floor, and so has the sign of the decision exactly. Patience
+logarithms of score and threshold, both above the score's floor, and so has the sign of the decision. What is above the
+floor is summed from terms that do not cancel, so that even an exit that is as sure as can be is pushed. Patience
 counts agreeing calls, which has no gradient: its gap is the log-odds that the exits whose agreement is needed would
 disagree somewhere, were each call drawn from its exit's probabilities.
 """
@@ -17,8 +18,9 @@ import tensorflow as tf
 
 from rdi_tf.policies import check_thresholds, get_policy
 
-# Keeps logarithms finite; in float64, far below what any threshold resolves.
-_TINY = 1e-15
+# Keeps logarithms finite: of what an exit is unsure by, and of the odds that calls differ (rounded from near one).
+_TINY = 1e-300
+_TINY_ODDS = 1e-15
 # The gap where nothing that the exits say can change the decision (patience).
 _DECIDED = 50.0
 
@@ -58,6 +60,11 @@ class ExitRule:
     def __post_init__(self):
         get_policy(self.name)
         check_thresholds(self.thresholds, len(self.thresholds) + 1)
+
+    def passable(self, num_classes):
+        """How many of the first exits an image can pass at all, before one whose threshold lets everything leave."""
+        highest = TF_POLICIES[self.name].highest(num_classes)
+        return next((k for k, threshold in enumerate(self.thresholds) if threshold > highest), len(self.thresholds))
 
     def route(self, exit_logits):
         """Follow the rule, differentiably.
@@ -155,11 +162,13 @@ class TFPolicy:
       combine: log-probabilities (batch, exits, classes) to those the class is called from.
       score: combined log-probabilities to scores (batch, exits).
       gap: (combined log-probabilities, scores, thresholds) to gaps (batch, exits - 1).
+      highest: number of classes to a score that none exceeds.
     """
 
     combine: Callable
     score: Callable
     gap: Callable
+    highest: Callable
 
 
 def _own(log_probabilities):
@@ -198,14 +207,37 @@ def _minus_run_length(log_probabilities):
     return -tf.cast(tf.stack(runs, axis=1), tf.float64)
 
 
-def _log_gap(floor):
+def _log_gap(above, floor=0.0):
+    """Gaps from `above`: log-probabilities (batch, exits, classes) to what scores are above their floor, exactly."""
+
     def gap(log_probabilities, scores, thresholds):
-        del log_probabilities
+        del scores
         targets = [math.log(max(threshold - floor, 0.0) + _TINY) for threshold in thresholds]
-        above_floor = tf.maximum(scores[:, :-1] - floor, 0.0)
-        return tf.math.log(above_floor + _TINY) - tf.constant(targets, tf.float64)
+        return tf.math.log(above(log_probabilities[:, :-1]) + _TINY) - tf.constant(targets, tf.float64)
 
     return gap
+
+
+def _others(log_probabilities):
+    """Probabilities of all classes but the likeliest, the largest first, and their sum: nothing is rounded away."""
+    others = tf.exp(tf.math.top_k(log_probabilities, log_probabilities.shape[-1]).values[..., 1:])
+    return others, tf.reduce_sum(others, axis=-1)
+
+
+def _entropy_above_floor(log_probabilities):
+    # The sum of -p log((p + 1e-5) / (1 + 1e-5)), each term of which is zero or more; the likeliest class has 1 - rest.
+    others, rest = _others(log_probabilities)
+    of_others = tf.reduce_sum(others * tf.math.log((others + 1e-5) / (1 + 1e-5)), axis=-1)
+    return -of_others - (1 - rest) * tf.math.log1p(-rest / (1 + 1e-5))
+
+
+def _others_sum(log_probabilities):
+    return _others(log_probabilities)[1]
+
+
+def _others_sum_and_second(log_probabilities):
+    others, rest = _others(log_probabilities)
+    return rest + others[..., 0]
 
 
 def _patience_gap(log_probabilities, scores, thresholds):
@@ -219,18 +251,18 @@ def _patience_gap(log_probabilities, scores, thresholds):
             columns[k] = -columns[k]
         elif pairs <= k:
             agree = tf.minimum(tf.reduce_sum(agreement[:, k - pairs : k], axis=1), 0.0)
-            columns[k] = tf.math.log(_TINY - tf.math.expm1(agree)) - agree
+            columns[k] = tf.math.log(_TINY_ODDS - tf.math.expm1(agree)) - agree
     return tf.stack(columns, axis=1) if columns else gaps
 
 
 # The entropy of a certain exit is not 0: see `rdi_tf.policies`.
-_ENTROPY_GAP = _log_gap(floor=-math.log1p(1e-5))
+_OF_ENTROPY = _entropy, _log_gap(_entropy_above_floor, floor=-math.log1p(1e-5)), math.log
 
 TF_POLICIES = {
-    "entropy": TFPolicy(_own, _entropy, _ENTROPY_GAP),
-    "max_probability": TFPolicy(_own, _one_minus_max, _log_gap(floor=0.0)),
-    "margin": TFPolicy(_own, _one_minus_margin, _log_gap(floor=0.0)),
-    "patience": TFPolicy(_own, _minus_run_length, _patience_gap),
-    "running_average": TFPolicy(_running_mean, _entropy, _ENTROPY_GAP),
-    "weighted_running_average": TFPolicy(_weighted_running_mean, _entropy, _ENTROPY_GAP),
+    "entropy": TFPolicy(_own, *_OF_ENTROPY),
+    "max_probability": TFPolicy(_own, _one_minus_max, _log_gap(_others_sum), lambda classes: 1 - 1 / classes),
+    "margin": TFPolicy(_own, _one_minus_margin, _log_gap(_others_sum_and_second), lambda classes: 1.0),
+    "patience": TFPolicy(_own, _minus_run_length, _patience_gap, lambda classes: -1.0),
+    "running_average": TFPolicy(_running_mean, *_OF_ENTROPY),
+    "weighted_running_average": TFPolicy(_weighted_running_mean, *_OF_ENTROPY),
 }

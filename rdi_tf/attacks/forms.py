@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
-from rdi_tf.attacks.algorithms import search
+from rdi_tf.attacks.algorithms import search, search_best
 from rdi_tf.attacks.exit_rules import ExitRule
-from rdi_tf.attacks.losses import cross_entropy, divergence, dlr, dlr_targeted
+from rdi_tf.attacks.losses import cross_entropy, divergence, dlr, dlr_targeted, margin
 from rdi_tf.attacks.policy import SLOWDOWN, craft_policy, policy_form_names
 from rdi_tf.attacks.targets import search_targets
 from rdi_tf.errors import ConfigError
@@ -116,7 +116,7 @@ def defence_form(defence_name, exit_names):
     return forms[defence_name]
 
 
-def craft(form, losses, images, labels, attack, seed, scale=1.0):
+def craft(form, losses, images, labels, attack, seed, scale=1.0, decided=None):
     """Make adversarial images.
 
     Args:
@@ -128,6 +128,9 @@ def craft(form, losses, images, labels, attack, seed, scale=1.0):
       seed: int32 tensor of shape (2,). Exit k's single attack folds k in, so that max-average's candidates are
         exactly the single attacks of the same seed.
       scale: factor on epsilon and step size (warm-up).
+      decided: callable, images -> float (batch, classes) from which the deployed class is called. With it, a form that
+        attacks one exit or a mean keeps of all candidates that it met the one that this decision is most wrong about,
+        as forms that attack the rule do in any case; without, the one that its search ends with.
 
     Returns:
       float32 tensor like `images`.
@@ -148,14 +151,20 @@ def craft(form, losses, images, labels, attack, seed, scale=1.0):
     exit_index, weights = _exits_of(form, losses.exit_names, seed)
     own_seed = _fold(seed, len(losses.exit_names) if exit_index is None else exit_index)
     if attack.loss == "dlr_targeted":
-        return _craft_targeted(losses, exit_index, weights, images, labels, attack, own_seed, scale)
+        return _craft_targeted(losses, exit_index, weights, images, labels, attack, own_seed, scale, decided)
 
     def loss(candidate):
         if exit_index is not None:
             return losses.single[exit_index](candidate, labels)
         return tf.linalg.matvec(losses.every(candidate, labels), weights)
 
-    return search(loss, images, attack, own_seed, scale)
+    if decided is None:
+        return search(loss, images, attack, own_seed, scale)
+
+    def objective(candidate):
+        return loss(candidate), margin(decided(candidate), labels)
+
+    return search_best(objective, images, attack, own_seed, scale)[0]
 
 
 def _exits_of(form, exit_names, seed):
@@ -184,7 +193,7 @@ def _craft_worst_exit(losses, images, labels, attack, seed, scale):
     return search(largest, images, attack, seed, scale)
 
 
-def _craft_targeted(losses, exit_index, weights, images, labels, attack, seed, scale):
+def _craft_targeted(losses, exit_index, weights, images, labels, attack, seed, scale, decided):
     if losses.logits is None or losses.single_logits is None:
         raise ConfigError("loss 'dlr_targeted' needs the network's logits, got losses alone: use ExitLosses.of_logits")
 
@@ -197,6 +206,8 @@ def _craft_targeted(losses, exit_index, weights, images, labels, attack, seed, s
         def objective(candidate):
             found = logits(candidate)
             toward = tf.linalg.matvec(dlr_targeted(found, labels, targets), weights)
+            if decided is not None:
+                return toward, margin(decided(candidate), labels)
             return toward, tf.linalg.matvec(dlr(found, labels), weights)
 
         return objective

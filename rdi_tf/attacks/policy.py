@@ -65,7 +65,9 @@ def _objective(form, names, losses, labels):
         routing = losses.rule.route(losses.logits(images))
         taken = routing.taken()
         if form == SLOWDOWN:
-            return -_unsure(routing.gaps), tf.cast(routing.exits, tf.float32)
+            # What is behind an exit that nobody passes would only draw the steps away.
+            passable = losses.rule.passable(routing.log_probabilities.shape[-1])
+            return -_unsure(routing.gaps[:, :passable]), tf.cast(routing.exits, tf.float32)
         if form == "rerouted":
             loss = losses.loss(taken, labels)
         else:

@@ -1,5 +1,6 @@
 """Exit logits that earlier evaluations kept in a run folder, for whoever asks the same of the same network again."""
 
+import hashlib
 import zipfile
 
 import numpy as np
@@ -9,6 +10,8 @@ from rdi_tf.errors import DataError
 from rdi_tf.evaluation.results import EvaluationResult
 from rdi_tf.evaluation.suites import depends_on_rule
 
+# In the logits' file: `text_digest` of the result that they were written with.
+RESULT_DIGEST = "result_sha256"
 # By how much a network's clean logits may differ from those that it gave then.
 SAME_LOGITS = 1e-3
 
@@ -25,27 +28,34 @@ def kept_logits(bench, attacks):
       attacks: sequence of `rdi_tf.evaluation.suites.NamedAttack`.
 
     Returns:
-      Dict from attack name to exit logits (n, exits, classes), for the attacks that were found.
+      Dict from attack name to exit logits (n, exits, classes) and the name of the evaluation that kept them, for the
+      attacks that were found.
     """
     names = bench.net.exit_names
-    wanted = {
-        (attack.form, attack.search): attack.name
-        for attack in attacks
-        if not attack.on_survivors and not depends_on_rule(attack.form, names)
-    }
+    wanted = [a for a in attacks if not a.on_survivors and not depends_on_rule(a.form, names)]
     found = {}
     for file in sorted(bench.results.glob("*.npz")):
         result = _result_beside(file)
         if result is None or not _fits(bench, result):
             continue
         with np.load(file) as kept:
-            if not _same_network(bench, kept):
+            if not _together(file, kept) or not _same_network(bench, kept):
                 continue
-            for outcome in result.attacks:
-                key = outcome.name.rpartition("/")[2], AttackConfig(**outcome.search)
-                if outcome.kind == "attack" and key in wanted and outcome.name in kept.files:
-                    found[wanted[key]] = kept[outcome.name][: len(bench.labels)]
+            there = {
+                (outcome.name.rpartition("/")[2], AttackConfig(**outcome.search)): outcome.name
+                for outcome in result.attacks
+                if outcome.kind == "attack" and outcome.name in kept.files
+            }
+            for attack in wanted:
+                name = there.get((attack.form, attack.search))
+                if name is not None:
+                    found[attack.name] = kept[name][: len(bench.labels)], file.stem
     return found
+
+
+def text_digest(text):
+    """Hexadecimal SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _result_beside(file):
@@ -56,6 +66,12 @@ def _result_beside(file):
             return result
     except (DataError, OSError, zipfile.BadZipFile):
         return None
+
+
+def _together(file, kept):
+    """Whether logits and result were written by the same evaluation: one may have been killed between the two files."""
+    text = file.with_suffix(".json").read_text(encoding="utf-8")
+    return RESULT_DIGEST in kept.files and str(kept[RESULT_DIGEST]) == text_digest(text)
 
 
 def _fits(bench, result):

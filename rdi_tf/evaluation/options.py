@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rdi_tf.calibration_source import image_digest
 from rdi_tf.config import AttackConfig
 from rdi_tf.distribution import Cluster
 
@@ -47,13 +48,12 @@ class BenchOptions:
         Args:
           net: the `RDINet`.
           attack: the `AttackConfig` that suites refer to.
-          images: number of images.
+          images: float32 array (n, height, width, channels).
 
         Returns:
           str of twelve hexadecimal digits.
         """
-        data = net.config.data.name if self.split == "test" else (net.config.data, self.split)
-        work = (attack, data, images, self.seed, self.batch_size)
+        work = (attack, image_digest(images), self.seed, self.batch_size)
         # Replicas round batches up to a multiple of their number, and draw random starts of their own.
         replicas = () if self.cluster.replicas == 1 else (self.cluster.replicas,)
         digest = hashlib.sha256(repr((*work, *replicas)).encode())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rdi_tf.errors import ConfigError
 from rdi_tf.evaluation.results import EvaluationResult
-from rdi_tf.evaluation.run import evaluate_bench, evaluation_name
+from rdi_tf.evaluation.run import evaluate_bench, evaluation_name, in_file_name
 from rdi_tf.evaluation.suites import depends_on_rule, plan_attacks
 from rdi_tf.evaluation.tables import images_in_words
 from rdi_tf.evaluation.workbench import Workbench
@@ -89,7 +89,10 @@ def compare_policies(run_dir, policies="all", attacks="paper", *, checks=True, r
     names = tuple(POLICIES) if policies == "all" else tuple(name.strip() for name in policies.split(","))
     if options.get("policy") is not None:
         raise ConfigError("policy and policies: expected one of the two, got both")
-    bench = Workbench.open(run_dir, **options).apart("policies")
+    bench = Workbench.open(run_dir, **options)
+    listed = [] if names == tuple(POLICIES) else [in_file_name(",".join(names))]
+    name = "-".join(["policies", *listed, evaluation_name(bench, attacks)])
+    bench = bench.apart(name)
     bench.agree(names, attacks, checks, reuse)
     results, shared = [], {}
     for with_rule in bench.with_policies(names, options.get("data_dir")):
@@ -100,7 +103,6 @@ def compare_policies(run_dir, policies="all", attacks="paper", *, checks=True, r
         free = [a for a in plan.attacks if not a.on_survivors and not depends_on_rule(a.form, bench.net.exit_names)]
         shared[with_rule.aim] = {attack.name: attacked.logits[attack.name] for attack in free}
     found = PolicyComparison(tuple(results))
-    name = f"policies-{evaluation_name(bench, results[0].suite, bool(results[0].attacks))}"
     text = json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n"
     bench.keep(name, {".json": text, ".csv": found.to_csv(), ".md": found.to_markdown()})
     return found

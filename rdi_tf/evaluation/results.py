@@ -115,7 +115,8 @@ class EvaluationResult:
       thresholds: its thresholds.
       clean: the clean images.
       attacks: the attacks, in the order they were given.
-      worst_case: lowest accuracy of the attacks that met all images (the paper's "worst-case"); None without attacks.
+      worst_case: lowest accuracy of the attacks (the paper's "worst-case"); None without attacks, and where some met
+        only images that others had left standing, so that there is no accuracy to compare.
       worst_case_attack: the name of that attack.
       per_image_worst_case: share of the images that the policy calls right clean and under every one of the attacks.
         An attacker who picks the best of them for each image leaves this much; at most `worst_case`.
@@ -218,8 +219,7 @@ def summarise(labels, clean_logits, attack_logits, policy, thresholds, costs, *,
         search = dict(searches.get(attack_name, described["attack"]))
         outcomes.append(dataclasses.replace(outcome, images=met.get(attack_name, len(labels)), search=search))
         survives = survives & right
-    over_all = [outcome for outcome in outcomes if outcome.kind == "attack"]
-    worst = min(over_all, key=lambda outcome: outcome.accuracy, default=None)
+    worst = None if met else min(outcomes, key=lambda outcome: outcome.accuracy, default=None)
     return EvaluationResult(
         **described,
         images=len(labels),

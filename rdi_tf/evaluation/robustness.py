@@ -24,7 +24,9 @@ class ExitAttacker:
       losses: the `rdi_tf.attacks.ExitLosses` that the paper's forms attack.
     """
 
-    def __init__(self, net, attack, seed=0, batch_size=250, rule=None, outputs="exits", cluster=None):
+    def __init__(
+        self, net, attack, seed=0, batch_size=250, rule=None, outputs="exits", cluster=None, judged_by_rule=False
+    ):
         """Prepare.
 
         Args:
@@ -37,6 +39,8 @@ class ExitAttacker:
             the rule calls classes from (they differ for rules that average over exits).
           cluster: `rdi_tf.distribution.Cluster` in whose scope the network was made, whose replicas share each batch;
             None for one device. With several replicas random starts are other ones than with one.
+          judged_by_rule: whether forms of the paper, too, keep of each search the candidate that the rule's decision is
+            most wrong about, instead of the one with which the search ends.
 
         Raises:
           ConfigError: other `outputs`, or "policy" without a rule.
@@ -54,6 +58,7 @@ class ExitAttacker:
         self.losses = policy_losses(net, rule, loss) if self._combines else on_rule
         # Forms that attack the rule do its combining themselves.
         self._losses_of = {form: self.losses for form in form_names(net.exit_names)}
+        self._decided = (lambda images: rule.route(on_rule.logits(images)).taken()) if judged_by_rule else None
         self._losses_of |= dict.fromkeys((*policy_form_names(net.exit_names), SLOWDOWN), on_rule)
         self._compiled = {}
         self._forward_share = in_replicas(self._cluster.strategy, lambda seed, images: net(images))
@@ -179,7 +184,8 @@ class ExitAttacker:
         if form not in self._compiled:
 
             def run(seed, images, labels):
-                return craft(form, self._losses_of.get(form, self.losses), images, labels, self.attack, seed)
+                losses = self._losses_of.get(form, self.losses)
+                return craft(form, losses, images, labels, self.attack, seed, decided=self._decided)
 
             self._compiled[form] = in_replicas(self._cluster.strategy, run)
         return self._compiled[form]

@@ -1,19 +1,21 @@
 """Evaluation of a run: the paper's table and stricter ones, kept in RUN/evaluation."""
 
 import dataclasses
+import hashlib
+import re
 import time
 
 from rdi_tf.evaluation.kept import kept_logits
 from rdi_tf.evaluation.reported import reported_beside
 from rdi_tf.evaluation.results import summarise
-from rdi_tf.evaluation.suites import SUITES, plan_attacks
+from rdi_tf.evaluation.suites import plan_attacks
 from rdi_tf.evaluation.tables import to_csv, to_markdown
 from rdi_tf.evaluation.trust import run_checks
 from rdi_tf.evaluation.workbench import Workbench
 from rdi_tf.policies import get_policy
 
-# Suites after which no file is named; an empty name is that of a list.
-PLAIN = ("", "none", "all", "paper")
+PLAIN = ("none", "paper")  # suites after which no file is named
+LONGEST = 60  # characters of a list in a file's name
 
 
 def evaluate(run_dir, attacks="paper", *, checks=True, reuse=False, command="", **options):
@@ -41,13 +43,13 @@ def evaluate(run_dir, attacks="paper", *, checks=True, reuse=False, command="", 
       DataError: the data set cannot be had.
     """
     bench = Workbench.open(run_dir, **options)
-    suite = attacks if attacks in SUITES and attacks not in PLAIN else None
-    bench = bench.apart("-".join([*filter(None, [suite]), *_unusual(bench)]))
+    name = evaluation_name(bench, attacks)
+    bench = bench.apart(name)
     bench.agree(attacks, checks, reuse)
     result, attacked = evaluate_bench(bench, attacks, checks, reuse, command)
     _, reported = reported_beside(result, bench.config)
     bench.keep(
-        evaluation_name(bench, result.suite, bool(result.attacks)),
+        name,
         {".json": result.to_json(), ".csv": to_csv(result, reported), ".md": to_markdown(result, reported)},
         {"labels": bench.labels, "clean": bench.clean, **attacked.logits},
     )
@@ -71,9 +73,10 @@ def evaluate_bench(bench, attacks="paper", checks=True, reuse=False, command="",
     started = time.monotonic()
     plan = plan_attacks(attacks, bench.attack, bench.net.exit_names, bench.net.num_classes)
     known = {attack.name: known[attack.name] for attack in plan.attacks if attack.name in (known or {})}
-    reused = kept_logits(bench, [a for a in plan.attacks if a.name not in known]) if reuse else {}
-    bench.agree(sorted(reused))
-    attacked = bench.run_attacks(plan.attacks, {**known, **reused})
+    kept = kept_logits(bench, [a for a in plan.attacks if a.name not in known]) if reuse else {}
+    reused = {name: source for name, (_, source) in kept.items()}
+    bench.agree(sorted(reused.items()))
+    attacked = bench.run_attacks(plan.attacks, {**known, **{name: logits for name, (logits, _) in kept.items()}})
     made, warnings = run_checks(bench, plan, attacked) if checks else ((), ())
     record = {**bench.provenance(command), "seconds": round(time.monotonic() - started, 1)}
     result = summarise(
@@ -91,33 +94,51 @@ def evaluate_bench(bench, attacks="paper", checks=True, reuse=False, command="",
         suite=plan.name,
         attack=dataclasses.asdict(bench.attack) if plan.attacks else {},
         attack_outputs=bench.outputs,
-        provenance={**record, "reused": sorted(reused)} if reused else record,
+        provenance={**record, "reused": reused} if reused else record,
         checks=made,
         warnings=warnings,
     )
     return result, attacked
 
 
-def evaluation_name(bench, suite, attacked=True):
-    """Name of an evaluation's files, without suffix.
+def evaluation_name(bench, attacks):
+    """Name of an evaluation's files, without suffix: what differs in anything that matters has another name.
 
     Args:
       bench: the `Workbench`.
-      suite: name of the suite; empty for a list of attacks.
-      attacked: whether there were attacks.
+      attacks: a suite, or attacks separated by commas.
 
     Returns:
-      str: the algorithm and its steps, after the suite unless that is the paper's; then what else is not as usual.
+      str: the evaluation attack's algorithm and steps, after suite or list unless that is the paper's; then what else
+      is not as the run's configuration has it, and how many images if not all.
     """
-    searched = "clean"
-    if attacked:  # FGSM has one step, whatever its configuration says
-        searched = "fgsm" if bench.attack.algorithm == "fgsm" else f"{bench.attack.algorithm}-{bench.attack.steps}"
+    searched = bench.attack.algorithm if attacks != "none" else "clean"
+    if searched not in ("fgsm", "clean"):  # FGSM has one step, whatever its configuration says
+        searched += f"-{bench.attack.steps}"
     first = [] if bench.whole else [f"first-{len(bench.labels)}"]
-    suites = [] if suite in PLAIN else [suite]
-    return "-".join([*suites, searched, *_unusual(bench), *first])
+    named = [] if attacks in PLAIN else [in_file_name(attacks)]
+    unusual = _unusual(bench)
+    return "-".join([*named, searched, *([in_file_name("-".join(unusual))] if unusual else []), *first])
+
+
+def in_file_name(items):
+    """Words as a part of a file's name: as they are, commas as "+", or their digest where that would be too long."""
+    words = re.sub(r"[^\w.+-]", "-", re.sub(r"\s*,\s*", "+", items.strip()))
+    return words if len(words) <= LONGEST else hashlib.sha256(items.encode()).hexdigest()[:12]
 
 
 def _unusual(bench):
     """What is not as usual in an evaluation, besides its attacks."""
-    rule = [] if bench.rule.name == bench.net.config.policy.name else [bench.rule.name]
-    return [*rule, *(["policy-outputs"] if bench.outputs == "policy" else [])]
+    usual = bench.net.config
+    fields = [field.name for field in dataclasses.fields(bench.attack) if field.name not in ("algorithm", "steps")]
+    changed = {name: getattr(bench.attack, name) for name in fields}
+    return [
+        *([] if bench.rule.name == usual.policy.name else [bench.rule.name]),
+        *(["policy-outputs"] if bench.outputs == "policy" else []),
+        *(
+            f"{name}-{value:g}" if isinstance(value, float) else f"{name}-{value}"
+            for name, value in changed.items()
+            if value != getattr(usual.evaluation, name)
+        ),
+        *([f"seed-{bench.seed}"] if bench.seed else []),
+    ]

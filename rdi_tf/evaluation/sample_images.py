@@ -12,7 +12,7 @@ NAME = "images"
 
 
 def save_images(run_dir, count, **options):
-    """Keep the first test images of a run, clean, under the max-average attack and under the slowdown attack.
+    """Keep the first images of a run's split, clean, under the max-average attack and under the slowdown attack.
 
     Args:
       run_dir: a run folder with a calibrated model.
@@ -36,6 +36,7 @@ def save_images(run_dir, count, **options):
     description = {
         "name": bench.config.name,
         "dataset": bench.dataset,
+        "split": bench.split,
         "attack": dataclasses.asdict(bench.attack),
         "policy": bench.rule.name,
         "thresholds": list(bench.rule.thresholds),

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from rdi_tf.errors import ConfigError
-from rdi_tf.evaluation.run import evaluation_name
+from rdi_tf.evaluation.run import evaluation_name, in_file_name
 from rdi_tf.evaluation.suites import plan_attacks
 from rdi_tf.evaluation.tables import images_in_words
 from rdi_tf.evaluation.workbench import Workbench
@@ -96,7 +96,10 @@ def sweep_epsilons(run_dir, epsilons, attacks="average", *, command="", **option
       CheckpointError, DataError: as `evaluate`'s.
     """
     started = time.monotonic()
-    bench = Workbench.open(run_dir, **options).apart("epsilons")
+    bench = Workbench.open(run_dir, **options)
+    radii = in_file_name(",".join(f"{epsilon:.4g}" for epsilon in epsilons))
+    name = f"epsilons-{radii}-{evaluation_name(bench, attacks)}"
+    bench = bench.apart(name)
     bench.agree(epsilons, attacks)
     scaled = [scaled_attack(bench.attack, epsilon) for epsilon in epsilons]
     if not scaled:
@@ -120,7 +123,6 @@ def sweep_epsilons(run_dir, epsilons, attacks="average", *, command="", **option
         split=bench.split,
         provenance={**bench.provenance(command), "seconds": round(time.monotonic() - started, 1)},
     )
-    name = f"epsilons-{evaluation_name(bench, attacks if attacks.isidentifier() else '')}"
     text = json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n"
     bench.keep(name, {".json": text, ".csv": result.to_csv(), ".md": result.to_markdown()})
     return result

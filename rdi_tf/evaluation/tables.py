@@ -93,8 +93,7 @@ def _accuracies(result):
         )
         yield named, (attack.accuracy,), "%"
     if result.attacks:
-        # The lowest of a few accuracies says nothing where most attacks met survivors only.
-        if not _in_turns(result):
+        if result.worst_case is not None:
             yield "ATA (Worst-Case)", (result.worst_case,), "%"
         yield "Per-image worst case", (result.per_image_worst_case,), "%"
 

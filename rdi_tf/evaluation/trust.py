@@ -39,13 +39,15 @@ def run_checks(bench, plan, attacked):
       Names of the checks that were made, and a tuple of `TrustWarning`, one for each that found something.
     """
     few = bench.first(SUBSET)
-    checks = {"thresholds": lambda: thresholds(bench), "determinism": lambda: determinism(few)}
+    others = {"split": lambda: split(bench)} if bench.split != "test" else {}
+    checks = {**others, "thresholds": lambda: thresholds(bench), "determinism": lambda: determinism(few)}
     algorithms = {attack.search.algorithm for attack in plan.attacks}
     if algorithms - {"square"}:
         checks["gradients"] = lambda: gradients(few)
         checks["huge epsilon"] = lambda: huge_epsilon(few)
-        if bench.attack.algorithm in ("pgd", "apgd", "wrm"):
-            checks["more steps"] = lambda: more_steps(few)
+        stepping = [attack.search for attack in plan.attacks if attack.search.algorithm in ("pgd", "apgd", "wrm")]
+        if stepping:
+            checks["more steps"] = lambda: more_steps(few, min(stepping, key=lambda search: search.steps))
     if "square" in algorithms and algorithms - {"square"}:
         checks["black box"] = lambda: black_box(bench, plan.attacks, attacked.logits)
     found = [check() for check in checks.values()]
@@ -63,11 +65,20 @@ def thresholds(bench):
             "nobody recorded on which images the thresholds were chosen; if on these, the figures are too good "
             "(`rdi-tf calibrate` chooses them on validation images and records it)"
         )
-    elif source.digest == image_digest(bench.images) or (source.split, source.dataset) == (bench.split, bench.dataset):
+    elif source.digest == image_digest(bench.images) or (source.split, source.dataset) == ("test", bench.dataset):
         message = f"the thresholds were chosen on the {source.split} images that are evaluated here"
     else:
         return None
     return TrustWarning("thresholds", message)
+
+
+def split(bench):
+    """Figures of other images than the test split's are for choosing, not for reporting."""
+    chosen = {"validation": "the thresholds and the checkpoint that was kept were", "train": "the weights were"}
+    return TrustWarning(
+        "split",
+        f"{chosen[bench.split]} chosen by {bench.split} images: such figures compare recipes, none is to be reported",
+    )
 
 
 def determinism(bench):
@@ -98,9 +109,16 @@ def gradients(bench):
     )
 
 
-def more_steps(bench):
-    """An attack that finds much more with more steps had not finished; what it left is no robustness."""
-    search = bench.attack
+def more_steps(bench, search):
+    """An attack that finds much more with more steps had not finished; what it left is no robustness.
+
+    Args:
+      bench: the `Workbench`.
+      search: the `AttackConfig` of the evaluation that takes the fewest steps.
+
+    Returns:
+      `TrustWarning`, or None.
+    """
     longer = dataclasses.replace(search, steps=MORE_STEPS * search.steps)
     before, after = (_accuracy(bench, "more-steps", "average", attack) for attack in (search, longer))
     if before - after <= STEPS_FIND + 1e-9:

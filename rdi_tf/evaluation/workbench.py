@@ -22,6 +22,7 @@ from rdi_tf.config import AttackConfig, Config
 from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.distribution import Cluster
 from rdi_tf.errors import CheckpointError
+from rdi_tf.evaluation.kept import RESULT_DIGEST, text_digest
 from rdi_tf.evaluation.options import BenchOptions
 from rdi_tf.evaluation.robustness import ExitAttacker
 from rdi_tf.evaluation.suites import Attacked, depends_on_rule
@@ -109,7 +110,7 @@ class Workbench:
     def _of(cls, run, net, dataset, options):
         attack = options.attack or net.config.evaluation
         images, labels = as_arrays(dataset, options.limit)
-        key = options.key(net, attack, len(images))
+        key = options.key(net, attack, images)
         return cls(
             net=net,
             rule=net.exit_rule,
@@ -208,6 +209,8 @@ class Workbench:
             for suffix, text in texts.items():
                 write_atomic(self.results / f"{name}{suffix}", text)
             if arrays is not None:
+                if ".json" in texts:
+                    arrays = {**arrays, RESULT_DIGEST: np.array(text_digest(texts[".json"]))}
                 with atomic_path(self.results / f"{name}.npz") as temporary:
                     np.savez_compressed(temporary, **arrays)
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -234,11 +237,13 @@ class Workbench:
         """The `ExitCosts` of the network."""
         return exit_costs(self.net)
 
-    def attacker(self, attack, batch_size=None):
+    def attacker(self, attack, batch_size=None, judged_by_rule=False):
         """An `ExitAttacker` of this network, rule, seed and outputs that searches by an `AttackConfig`."""
         size = batch_size or self.batch_size
         with self.cluster.scope():
-            return ExitAttacker(self.net, attack, self.seed, size, self.rule, self.outputs, self.cluster)
+            return ExitAttacker(
+                self.net, attack, self.seed, size, self.rule, self.outputs, self.cluster, judged_by_rule
+            )
 
     def right(self, exit_logits):
         """Which images the rule calls right, given their exit logits: bool (n,)."""
@@ -262,7 +267,7 @@ class Workbench:
         worst, survives = self.clean, self.right(self.clean)
         for attack in attacks:
             met[attack.name] = int(survives.sum()) if attack.on_survivors else len(self.labels)
-            if attack.on_survivors:
+            if attack.on_survivors and attack.name not in found:
                 found[attack.name] = self._run_on_survivors(attack, survives, worst)
             right = self.right(found[attack.name])
             worst = np.where((survives & ~right)[:, None, None], found[attack.name], worst)
@@ -274,12 +279,10 @@ class Workbench:
 
     def _run_together(self, search, knows_rule, attacks):
         folder = self._folder_of(search, self.rule if knows_rule else None)
-        names = {attack.form: attack.name for attack in attacks}
-        prefix = attacks[0].name.removesuffix(attacks[0].form)
-        logits = self.attacker(search).logits(
-            list(names), self.images, self.labels, folder, self._progress_with(prefix)
-        )
-        return {names[form]: found for form, found in logits.items()}
+        forms = list(dict.fromkeys(attack.form for attack in attacks))  # two names may mean the same
+        progress = self._progress_with(attacks[0].name.removesuffix(attacks[0].form))
+        logits = self.attacker(search).logits(forms, self.images, self.labels, folder, progress)
+        return {attack.name: logits[attack.form] for attack in attacks}
 
     def _run_on_survivors(self, attack, survives, worst):
         # Batches of equal size waste less than full ones and a rest that is padded to a full one.
@@ -287,7 +290,7 @@ class Workbench:
         size = math.ceil(count / math.ceil(count / self.batch_size))
         folder = self._folder_of(attack.search, self.rule, survives.tobytes())
         progress = self._progress_with(attack.name.removesuffix(attack.form))
-        return self.attacker(attack.search, size).surviving_logits(
+        return self.attacker(attack.search, size, judged_by_rule=True).surviving_logits(
             attack.form, self.images, self.labels, survives, worst, folder, progress
         )
 

@@ -29,7 +29,7 @@ class ComparedRun:
       described: how it was evaluated, in words.
       images: number of test images.
       clean_accuracy: TA.
-      robust_accuracy: ATA under the attack that does most harm.
+      robust_accuracy: ATA under the attack that does most harm; what they left standing where attacks took turns.
       per_image_worst_case: share that is right clean and under every attack.
       paper_mflops, executed_macs: average cost under max-average, as the paper has it; on clean images without that.
       clean_executed_macs: average executed multiply-adds on clean images.
@@ -98,7 +98,7 @@ def compare_runs(run_dirs, output, with_reported=True, deployments_of=lambda fol
 
 def _attacked(run):
     """Evaluations of a run that met all images under attacks, the most important first."""
-    found = [kept for kept in kept_evaluations(run) if kept.result.worst_case is not None]
+    found = [kept for kept in kept_evaluations(run) if kept.result.attacks]
     if not found:
         raise ConfigError(f"{run.path}: expected an evaluation under attacks that met all images, got none")
     return found
@@ -133,7 +133,7 @@ def _compared(run, kept):
         described=_described(result),
         images=result.images,
         clean_accuracy=result.clean.accuracy,
-        robust_accuracy=result.worst_case,
+        robust_accuracy=result.per_image_worst_case if result.worst_case is None else result.worst_case,
         per_image_worst_case=result.per_image_worst_case,
         paper_mflops=cost.average_paper_mflops,
         executed_macs=cost.average_executed_macs,

@@ -101,11 +101,10 @@ def _head_blocks(config, result):
     clean = result.clean
     found = f"{clean.accuracy:.2%} of {result.images:,} clean test images of {result.dataset} are called right"
     if result.worst_case is not None:
-        found += (
-            f", {result.worst_case:.2%} under the attack that does most harm "
-            f"({tables.attack_label(result.worst_case_attack)}), {result.per_image_worst_case:.2%} clean and under "
-            "every attack"
-        )
+        label = tables.attack_label(result.worst_case_attack)
+        found += f", {result.worst_case:.2%} under the attack that does most harm ({label})"
+    if result.attacks:
+        found += f", {result.per_image_worst_case:.2%} clean and under every attack"
     cost = (
         f"A clean image takes {clean.average_executed_macs:,.0f} multiply-adds on average, "
         f"{clean.executed_saving:.1%} less than the plain backbone's {result.costs.backbone_executed_macs:,.0f}."
@@ -196,7 +195,7 @@ def _curve_blocks(net, main, latency, data_dir):
 def _shown_attacks(result):
     """Max-average, the most harmful, and a slowdown attack, as far as there are such."""
     full = {attack.name: attack for attack in result.attacks if attack.kind == "attack"}
-    wanted = dict.fromkeys(("max_average", result.worst_case_attack, "slowdown"))
+    wanted = dict.fromkeys(("max_average", result.worst_case_attack or "average", "slowdown"))
     return [full[name] for name in wanted if name in full]
 
 

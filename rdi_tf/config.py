@@ -201,7 +201,8 @@ class PolicyConfig:
     """When an input leaves, and how the thresholds are found on validation data.
 
     Attributes:
-      name: exit rule, a name in `rdi_tf.policies.POLICIES`.
+      name: exit rule, a name in `rdi_tf.policies.POLICIES`. The paper's is "entropy"; the default survives attacks on
+        the rule better (docs/reproduction.md).
       calibration: one of CALIBRATIONS.
       shares: share of the calibration images that should leave at each exit, main last (calibration "shares").
       budget: average executed multiply-adds per image that may be spent (calibration "budget").
@@ -210,7 +211,7 @@ class PolicyConfig:
       adversarial: calibrate on clean and adversarial validation images instead of clean ones alone.
     """
 
-    name: str = "entropy"
+    name: str = "weighted_running_average"
     calibration: str = "equal_share"
     shares: tuple[float, ...] = ()
     budget: float = 0.0

@@ -70,6 +70,7 @@ def tiny_config():
             "evaluation.steps=3",
             "evaluation.epsilon=0.02",
             "evaluation.step_size=0.01",
+            "policy.name=entropy",
         ]
     )
 

@@ -104,7 +104,7 @@ def test_json_is_one_document_and_prints_go_to_stderr(probe):
         (OSError(28, "No space left on device"), "No space left on device"),
         (
             ModuleNotFoundError("No module named 'tf_keras'", name="tf_keras"),
-            "tf_keras is not installed.*rdi-tf.train.*",
+            "tf_keras is not installed.*extra train.*",
         ),
     ],
 )

@@ -55,16 +55,17 @@ def test_reported_rows_of_the_same_experiment_only():
 
 
 @pytest.mark.parametrize(
-    ("suite", "policy", "table"),
+    ("suite", "policy", "split", "table"),
     [
-        ("all", "entropy", "Table 2"),
-        ("", "entropy", "Table 2"),
-        ("strong", "entropy", ""),
-        ("all", "running_average", ""),
+        ("all", "entropy", "test", "Table 2"),
+        ("", "entropy", "test", "Table 2"),
+        ("strong", "entropy", "test", ""),
+        ("all", "running_average", "test", ""),
+        ("all", "entropy", "validation", ""),
     ],
 )
-def test_reported_figures_stand_only_beside_rows_that_mean_the_same(suite, policy, table):
-    result = types.SimpleNamespace(suite=suite, policy=policy, attack=attack())
+def test_reported_figures_stand_only_beside_rows_that_mean_the_same(suite, policy, split, table):
+    result = types.SimpleNamespace(suite=suite, policy=policy, split=split, attack=attack())
     name, rows = reported_beside(result, Config.load("mnist-smallcnn"))
     assert (name, bool(rows)) == (table, bool(table))
 

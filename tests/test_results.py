@@ -182,7 +182,7 @@ def test_attacks_on_survivors_by_hand(turns):
     # Over all images: 1 and 3 fall to it, 2 had fallen before; 4, wrong clean, is right in the kept logits.
     assert later.accuracy == 0.25
     assert turns.per_image_worst_case == 0
-    assert (turns.worst_case, turns.worst_case_attack) == (0.75, "average")  # of those that met all images
+    assert (turns.worst_case, turns.worst_case_attack) == (None, None)  # they did not meet the same images
     assert EvaluationResult.from_json(turns.to_json()) == turns
 
 

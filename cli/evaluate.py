@@ -12,8 +12,7 @@ from rdi_tf.evaluation.tables import to_text
 from rdi_tf.runs import RunFolder
 
 ATTACKS = """paper (every exit, average, max_average), all (random too), quick, strict, strong, slowdown, none, or
-attacks
-separated by commas, as main,rerouted,apgd-ce/average."""
+attacks separated by commas, as main,rerouted,apgd-ce/average."""
 
 
 @common.command("evaluate", example="rdi-tf evaluate runs/mnist-smallcnn --attacks main,max_average --limit 1000")

@@ -1,30 +1,25 @@
 """Image files as a bundle's network takes them. Pillow and NumPy only."""
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from rdi_tf.errors import DataError
+from rdi_tf.data.pictures import read_picture
 
 
 def read_image(path, preprocessing):
     """Read a picture and bring it to the network's size and colours.
 
     Args:
-      path: an image file that Pillow can read. Its orientation mark is obeyed, transparency is dropped.
+      path: an image file, read by `rdi_tf.data.pictures.read_picture` as in training.
       preprocessing: the manifest's `Preprocessing`.
 
     Returns:
       float32 array (height, width, channels) in [0, 1].
 
     Raises:
-      DataError: no such file, or not an image.
+      DataError: no such file, or not an image that can be used.
     """
-    try:
-        with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("L" if preprocessing.channels == 1 else "RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise DataError(f"{path}: cannot be read as an image: {reason}") from error
+    picture = read_picture(path).convert("L" if preprocessing.channels == 1 else "RGB")
     size = (preprocessing.width, preprocessing.height)
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.BILINEAR)  # Pillow's bilinear filter is antialiased

@@ -8,7 +8,15 @@ import tensorflow as tf
 
 from rdi_tf.config import DataConfig, TrainingConfig
 from rdi_tf.data import batches as data
-from rdi_tf.data.batches import as_arrays, check_images, check_labels, check_num_classes, load_dataset, training_batches
+from rdi_tf.data.batches import (
+    as_arrays,
+    check_images,
+    check_labels,
+    check_num_classes,
+    explain_unreadable,
+    load_dataset,
+    training_batches,
+)
 from rdi_tf.errors import DataError
 
 MNIST, CIFAR, DIGITS = (28, 28, 1), (32, 32, 3), (8, 8, 1)
@@ -387,6 +395,11 @@ def test_unusable_folders(tmp_path, colours):
     assert "needs a sub-folder of images" in message(lambda: load(str(tmp_path)))
     (tmp_path / "one_class").mkdir()
     assert "needs a sub-folder of images" in message(lambda: load(str(tmp_path)))
+    (tmp_path / "two_classes" / "a").mkdir(parents=True)
+    (tmp_path / "two_classes" / "a" / "0.png").touch()
+    (tmp_path / "two_classes" / "b").mkdir()
+    (tmp_path / "two_classes" / "b" / "0.heic").touch()
+    assert "two_classes/b holds no image" in message(lambda: load(str(tmp_path / "two_classes")))
     for part, names in (("train", "ab"), ("test", "ac")):
         for name in names:
             (tmp_path / "parts" / part / name).mkdir(parents=True)
@@ -399,7 +412,27 @@ def test_broken_image_file(tmp_path):
         (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / name / f"{index}.png").write_bytes(b"not a picture")
     dataset = load(str(tmp_path), "test")
-    assert "data.name: cannot decode" in message(as_arrays, dataset)
+    assert f"data.name: cannot decode an image or record: {tmp_path}" in message(as_arrays, dataset)
+
+
+def test_broken_image_file_in_a_stream(tmp_path, monkeypatch):
+    """Sets that are not kept in memory are read while the network is fitted."""
+    for name, index in itertools.product("ab", range(5)):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / f"{index}.png").write_bytes(b"not a picture")
+    monkeypatch.setattr(data, "MEMORY_LIMIT", 1)
+    stream = training_batches(DataConfig(name=str(tmp_path)), TrainingConfig(batch_size=2), (8, 8, 1), 2)
+
+    def read():
+        with explain_unreadable():
+            next(iter(stream))
+
+    assert ".png: cannot be read as an image" in message(read)
+
+
+def test_other_errors_of_tensorflow_pass():
+    with pytest.raises(tf.errors.InvalidArgumentError), explain_unreadable():
+        tf.reshape(tf.zeros(3), (2, 2))
 
 
 def test_bad_arguments():

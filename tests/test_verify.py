@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from rdi_tf.cli import main as cli
+from rdi_tf.config import DataConfig
+from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.errors import DataError
 from rdi_tf.export import Bundle, BundleError
 from rdi_tf.export.bundle import describe_file
@@ -189,6 +191,42 @@ def test_pictures_are_turned_upright(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
     upright = read_image(tmp_path / "turned.png", GREY)[..., 0] * 255
     np.testing.assert_allclose(upright, [[0, 0, 0], [250, 200, 100]], atol=1e-4)
+
+
+def _jpeg_lying_on_its_side(path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.linear_gradient("L").resize((8, 12)).convert("RGB").save(path, "JPEG", exif=exif, quality=95)
+
+
+def _sixteen_bits(path):
+    Image.fromarray(np.linspace(0, 65535, 96).astype(np.uint16).reshape(8, 12)).save(path, "PNG")
+
+
+def _transparent_palette(path):
+    Image.linear_gradient("L").resize((8, 12)).convert("P").save(path, "PNG", transparency=0)
+
+
+@pytest.mark.parametrize("write", [_jpeg_lying_on_its_side, _sixteen_bits, _transparent_palette])
+@pytest.mark.parametrize("preprocessing", [Preprocessing(8, 12, 1, 255.0, "bilinear"), COLOUR])
+def test_pictures_are_those_of_training(tmp_path, write, preprocessing):
+    """What a folder of pictures gives to training and evaluation is what `predict` gives to the bundle."""
+    for name in ("a", "b"):
+        (tmp_path / "test" / name).mkdir(parents=True)
+        (tmp_path / "train" / name).mkdir(parents=True)
+        write(tmp_path / "test" / name / "0.png")
+        write(tmp_path / "train" / name / "0.png")
+    shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
+    images, _ = as_arrays(load_dataset(DataConfig(name=str(tmp_path)), "test", shape))
+    deployed = read_image(tmp_path / "test" / "a" / "0.png", preprocessing)
+    np.testing.assert_allclose(images[0], deployed, atol=1.6 / 255)
+    assert np.ptp(deployed) > 0.4  # neither black nor white all over
+
+
+def test_pictures_of_unknown_range_are_refused(tmp_path):
+    Image.new("F", (4, 4)).save(tmp_path / "float.tif")
+    with pytest.raises(DataError, match="expected 8 or 16 bits a channel"):
+        read_image(tmp_path / "float.tif", GREY)
 
 
 def test_huge_pictures_are_refused(tmp_path, monkeypatch):

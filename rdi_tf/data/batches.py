@@ -6,7 +6,9 @@ for validation and all others for training; the data set's own test part is the 
 every fifth example to it first (see `rdi_tf.data.sources`).
 """
 
+import contextlib
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -25,6 +27,7 @@ __all__ = [
     "check_images",
     "check_labels",
     "check_num_classes",
+    "explain_unreadable",
     "load_dataset",
     "training_batches",
 ]
@@ -163,6 +166,19 @@ def training_batches(config, training, input_shape, num_classes, start_iteration
     return stream.enumerate(start_iteration).map(finish, tf.data.AUTOTUNE).prefetch(2)
 
 
+@contextlib.contextmanager
+def explain_unreadable():
+    """Turn TensorFlow's error about an example that cannot be read into a `DataError`; others pass as they are."""
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+        ours = re.search("DataError: (.*)", error.message)  # raised while a picture was read, and named by TensorFlow
+        if not ours and "Iterator::" not in error.message and not isinstance(error, tf.errors.DataLossError):
+            raise
+        reason = ours[1] if ours else error.message.strip().splitlines()[0]
+        raise DataError(f"data.name: cannot decode an image or record: {reason}") from error
+
+
 def _memory_stream(dataset, training, start_iteration):
     """Batches of decoded images, gathered from memory by a stream of positions."""
     images, labels = (tf.constant(array) for array in _read(dataset, dataset.size))
@@ -208,10 +224,8 @@ def _read(dataset, count):
         return tf.map_fn(dataset.decode, raw, fn_output_signature=dataset.dtype), labels
 
     batches = dataset.raw.take(count).batch(READ_BATCH).map(decode_batch, tf.data.AUTOTUNE)
-    try:
+    with explain_unreadable():
         images, labels = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))
-    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
-        raise DataError(f"data.name: cannot decode an image or record: {error.message.splitlines()[0]}") from error
     if len(labels) != count:
         raise DataError(f"data.name: expected {count} examples, could read {len(labels)}")
     return images, labels

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from rdi_tf.data.pictures import read_picture
 from rdi_tf.errors import DataError
 
 TEST_EVERY = 5
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 TEST_PARTS = ("test", "validation", "val")
 
 
@@ -131,11 +132,20 @@ def _list_images(folder):
     ]
     if len(class_names) < 2 or not files:
         raise DataError(f"data.name: {folder} needs a sub-folder of images ({', '.join(SUFFIXES)}) for each class")
+    empty = [name for label, name in enumerate(class_names) if not any(label == other for _, other in files)]
+    if empty:
+        raise DataError(f"data.name: {folder / empty[0]} holds no image ({', '.join(SUFFIXES)})")
     return class_names, files
 
 
 def _read_image(path):
-    return tf.io.decode_image(tf.io.read_file(path), expand_animations=False)
+    """The pixels of `read_picture`, uint8 (height, width, 1 or 3)."""
+    return tf.numpy_function(_pixels, [path], tf.uint8)
+
+
+def _pixels(path):
+    pixels = np.asarray(read_picture(os.fsdecode(path)))
+    return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
 
 
 def _tfds(name, part, data_dir, download):

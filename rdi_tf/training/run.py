@@ -2,7 +2,7 @@
 
 from rdi_tf._keras import keras
 from rdi_tf.calibration import calibrate_run, load_run
-from rdi_tf.data.batches import as_arrays, check_num_classes, load_dataset, training_batches
+from rdi_tf.data.batches import as_arrays, check_num_classes, explain_unreadable, load_dataset, training_batches
 from rdi_tf.distribution import open_cluster
 from rdi_tf.errors import ConfigError, TrainingError
 from rdi_tf.network import build
@@ -74,7 +74,7 @@ def _fit(net, keeper, cluster, data_dir):
     if steps:
         stream = training_batches(keeper.config.data, training, model.input_shape, model.num_classes, start, data_dir)
         batches = cluster.batches(stream, training.batch_size)
-        with keeper:
+        with keeper, explain_unreadable():
             net.fit(batches, epochs=1, steps_per_epoch=steps, verbose=0, callbacks=[keeper])
 
 

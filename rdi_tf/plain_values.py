@@ -16,7 +16,7 @@ def build_dataclass(cls, table, place):
 
     Args:
       cls: the dataclass; its fields are plain values, dictionaries, tuples of one type, and dataclasses.
-      table: dictionary with exactly its fields.
+      table: dictionary with its fields and no others; those with defaults, which older files lack, may be missing.
       place: what to call it in errors.
 
     Returns:
@@ -26,10 +26,18 @@ def build_dataclass(cls, table, place):
       DataError: names the first field that is missing, unknown or of another type.
     """
     hints = typing.get_type_hints(cls)
-    if not isinstance(table, dict) or set(table) != set(hints):
-        found = sorted(set(table) ^ set(hints)) if isinstance(table, dict) else table
-        raise DataError(f"{place}: missing or unknown: {', '.join(map(str, found)) if found else found!r}")
-    return cls(**{key: _convert(hint, table[key], f"{place}.{key}") for key, hint in hints.items()})
+    if not isinstance(table, dict):
+        raise DataError(f"{place}: expected its fields, got {table!r}"[:200])
+    wrong = [name for name in hints if name not in table and not _has_default(cls, name)]
+    wrong += sorted(map(str, set(table) - set(hints)))
+    if wrong:
+        raise DataError(f"{place}: missing or unknown: {', '.join(wrong)}")
+    return cls(**{key: _convert(hint, table[key], f"{place}.{key}") for key, hint in hints.items() if key in table})
+
+
+def _has_default(cls, name):
+    field = cls.__dataclass_fields__[name]
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
 def _convert(hint, value, place):

@@ -347,3 +347,14 @@ def test_provenance_is_plain_and_says_what_is_installed():
 )
 def test_folders_are_stripped(command, stripped):
     assert strip_folders(command) == (stripped or " ".join(command))
+
+
+def test_records_of_the_repository_are_read(repository):
+    """Those of earlier versions, too: `compare` and `report` read such files, and so may users."""
+    read = 0
+    for path in sorted((repository / "results").glob("*/*.json")):
+        table = json.loads(path.read_text(encoding="utf-8"))
+        for evaluation in [table] if "attacks" in table else table.get("policies", []):
+            assert EvaluationResult.from_json(json.dumps(evaluation)).images == evaluation["images"]
+            read += 1
+    assert read >= 25

@@ -13,11 +13,11 @@ import numpy as np
 
 from rdi_tf.errors import ConfigError
 from rdi_tf.export.bundle import Bundle
-from rdi_tf.export.manifest_rules import check_exit_thresholds
 from rdi_tf.export.runner import StageChain, check_batch
-from rdi_tf.policies import check_exit_logits, get_policy, log_softmax
+from rdi_tf.policies import check_exit_logits, check_exit_thresholds, get_policy, log_softmax
 
 REMEMBERED_RUNS = 32  # runs of a stage from which its next duration is foretold
+WARM_UP_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -125,14 +125,31 @@ class Cascade:
         """Whether each stage is in memory, tuple of bool."""
         return self._chain.loaded
 
+    def leaving_at(self, exit_index):
+        """Thresholds, a tuple, under which every image leaves at that exit, counted from 0."""
+        early = len(self.exit_names) - 1
+        return tuple(self.policy.closed if index < exit_index else self.policy.open for index in range(early))
+
+    def warm_up(self, image):
+        """Run all stages on an image a few times, so that the first deadline already knows how long each takes.
+
+        Args:
+          image: float array (height, width, channels) in [0, 1].
+        """
+        thresholds, self.thresholds = self.thresholds, self.leaving_at(len(self.exit_names) - 1)
+        for _ in range(WARM_UP_RUNS):
+            self.predict(image)
+        self.thresholds = thresholds
+
     def predict(self, image, deadline_ms=None):
         """Classify one image.
 
         Args:
           image: float array (height, width, channels) in [0, 1].
           deadline_ms: milliseconds within which to answer, or None. No stage is started after it, nor one that is
-            likely to end after it (the median of that stage's latest runs on single images tells); the answer is then
-            that of the last exit that was reached. The first stage always runs, and a stage is never broken off.
+            likely to end after it (the median of that stage's latest runs on single images tells, so `warm_up` first);
+            the answer is then that of the last exit that was reached. The first stage always runs, and a stage is never
+            broken off.
 
         Returns:
           The `Prediction`.

@@ -59,11 +59,13 @@ def verify_against_run(
     clean = _Outputs.of(cascade, attacker, images)
     whole = len(images) == dataset.size
     checks += [_check_logits(cascade, clean), _check_exits(cascade, clean)]
-    checks.append(_check_accuracy(cascade, clean, labels, whole))
+    checks.append(_check_accuracy("clean accuracy", cascade, clean, labels, whole))
     if attack_form is not None:
         images, labels = images[:attacked_images], labels[:attacked_images]
         outputs = _Outputs.of(cascade, attacker, attacker.adversarial_images(attack_form, images, labels))
-        checks.append(_report_robust_accuracy(cascade, outputs, labels, attack_form))
+        check = _check_accuracy("robust accuracy", cascade, outputs, labels, len(labels) == dataset.size)
+        detail = f"{attack_form}, made against the float model: {check.detail}"
+        checks.append(dataclasses.replace(check, detail=detail, values={"attack": attack_form, **check.values}))
     return Verification(found.name, found.dtype, tuple(checks))
 
 
@@ -133,7 +135,7 @@ def _check_exits(cascade, outputs):
     return Check("exit decisions against Keras", same_exit >= tolerance.same_exit, detail, values)
 
 
-def _check_accuracy(cascade, outputs, labels, whole):
+def _check_accuracy(name, cascade, outputs, labels, whole):
     """The accuracy lost, on the whole test split or on a sample of it; a sample is granted two standard errors."""
     values = _accuracies(cascade, outputs, labels)
     values["loss"] = values["keras_accuracy"] - values["accuracy"]
@@ -142,13 +144,7 @@ def _check_accuracy(cascade, outputs, labels, whole):
         lost = (_decide(cascade, outputs.keras).predictions == labels).astype(int) - (outputs.predictions == labels)
         values["allowed"] += float(2 * lost.std() / np.sqrt(len(labels)))
     detail = f"{_pair(values)}; {values['allowed']:.2%} may be lost; {_per_exit(cascade, values)}"
-    return Check("clean accuracy", values["loss"] <= values["allowed"], detail, values)
-
-
-def _report_robust_accuracy(cascade, outputs, labels, attack_form):
-    values = {"attack": attack_form, **_accuracies(cascade, outputs, labels)}
-    detail = f"{attack_form}, made against the float model: {_pair(values)}; {_per_exit(cascade, values)}"
-    return Check("robust accuracy", True, detail, values)
+    return Check(name, values["loss"] <= values["allowed"], detail, values)
 
 
 def _accuracies(cascade, outputs, labels):

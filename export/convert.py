@@ -135,10 +135,20 @@ def convert(model, input_name, output_names, options, images, int8_input, entry_
         converter.target_spec.supported_types = [tf.float16]
     if options.dtype == "int8":
         if not is_quantized(model):
-            _calibrate(converter, images, shape[0] or 1)
+            seen = _with_whole_range(images) if input_name == IMAGE and len(images) else images
+            _calibrate(converter, seen, shape[0] or 1)
         converter.inference_input_type = tf.int8 if int8_input else tf.float32
         converter.inference_output_type = tf.int8
     return converter.convert()
+
+
+def _with_whole_range(images):
+    """Images of which some pixel is 0 and some pixel 1, as others will have, under an attack above all."""
+    if images.min() == 0 and images.max() == 1:
+        return images
+    widened = images[:1].copy()
+    widened.flat[0], widened.flat[-1] = 0, 1
+    return np.concatenate([images, widened])
 
 
 def _calibrate(converter, images, batch_size):

@@ -4,7 +4,7 @@ import math
 import re
 
 from rdi_tf.errors import ConfigError
-from rdi_tf.policies import check_thresholds, get_policy
+from rdi_tf.policies import check_exit_thresholds
 
 MANIFEST = "manifest.json"
 DTYPES = ("float32", "float16", "dynamic_int8", "int8")
@@ -12,31 +12,6 @@ TENSOR_DTYPES = ("float32", "int8")
 IMAGE, DIRECT, REQUANTISE = "image", "direct", "requantise"
 HANDOVERS = (IMAGE, DIRECT, REQUANTISE)
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-
-
-def check_exit_thresholds(policy_name, thresholds, num_exits):
-    """Thresholds as a tuple of floats, if the exit rule can use them.
-
-    Args:
-      policy_name: name of the exit rule.
-      thresholds: one number for each exit but the last.
-      num_exits: number of exits.
-
-    Returns:
-      Tuple of floats.
-
-    Raises:
-      ConfigError: another number of them, or one that is not finite or outside what the rule's scores can reach.
-    """
-    policy = get_policy(policy_name)
-    values = tuple(check_thresholds(thresholds, num_exits).tolist())
-    for value in values:
-        if not policy.closed <= value <= policy.open:
-            raise ConfigError(
-                f"thresholds: expected {policy.closed:g} (nothing leaves) to {policy.open:g} (everything leaves) for "
-                f"{policy_name!r}, got {value!r}"
-            )
-    return values
 
 
 def check_manifest(manifest):
@@ -57,6 +32,8 @@ def check_manifest(manifest):
         _fail(f"dtype: expected one of {', '.join(DTYPES)}, got {manifest.dtype!r}")
     if manifest.batch_size is not None and manifest.batch_size < 1:
         _fail(f"batch_size: expected at least 1, or null for any, got {manifest.batch_size}")
+    if not all(text.isprintable() for text in (manifest.name, *manifest.labels)):
+        _fail("name, labels: expected text that can be printed")
     if manifest.costs.exit_names != manifest.exit_names:
         _fail(f"costs.exit_names: expected {manifest.exit_names}, got {manifest.costs.exit_names}")
     check_exit_thresholds(manifest.policy.name, manifest.policy.thresholds, exits)

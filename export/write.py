@@ -2,24 +2,17 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from rdi_tf.calibration import exit_costs, load_run
 from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.data.checks import check_num_classes
 from rdi_tf.errors import CheckpointError, ConfigError
-from rdi_tf.export.bundle import Bundle, GoldenVectors, describe_file, new_bundle
+from rdi_tf.export.bundle import Bundle, new_bundle
 from rdi_tf.export.convert import ExportOptions, convert_stages, convert_unsplit
-from rdi_tf.export.manifest import FORMAT, BundleError, ExitPolicy, Golden, Manifest, Preprocessing
+from rdi_tf.export.golden import CANDIDATES, write_golden
+from rdi_tf.export.manifest import FORMAT, ExitPolicy, Manifest, Preprocessing
 from rdi_tf.export.manifest_rules import MANIFEST
-from rdi_tf.export.runner import StageChain
-from rdi_tf.export.tolerances import golden_tolerance
-from rdi_tf.policies import decide, get_policy
 from rdi_tf.provenance import provenance
 from rdi_tf.runs import RunFolder
-
-GOLDEN_CANDIDATES = 500  # validation images among which golden vectors are chosen
-GOLDEN_TRIALS = 16  # disturbances that the decision of a golden vector must withstand
 
 
 def export_run(run_dir, output=None, options=None, data_dir=None, overwrite=False, command=""):
@@ -49,7 +42,7 @@ def export_run(run_dir, output=None, options=None, data_dir=None, overwrite=Fals
         raise CheckpointError(f"{run.model_file}: has no thresholds yet; run `rdi-tf calibrate {run.path}` first")
     config = net.config
     dataset = load_dataset(config.data, "validation", config.model.input_shape, data_dir)
-    examples = as_arrays(dataset, max(options.calibration_images, GOLDEN_CANDIDATES))
+    examples = as_arrays(dataset, max(options.calibration_images, CANDIDATES))
     return export_network(
         net,
         output or run.path / "export" / options.dtype,
@@ -114,64 +107,3 @@ def export_network(
         )
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return Bundle.open(Path(output))
-
-
-def write_golden(folder, stages, policy, examples, options):
-    """Choose golden vectors, write `golden.npz` and describe it.
-
-    The answers are those of the stage files themselves, run here. Only images are taken whose exit and class do not
-    change when the logits are disturbed by the tolerance, so that another runtime's rounding moves none of them; of
-    those, equally many from each exit as far as there are.
-
-    Args:
-      folder: the bundle being built.
-      stages: its `Piece`s.
-      policy: its `ExitPolicy`.
-      examples: (images, labels) to choose from; the first GOLDEN_CANDIDATES are looked at.
-      options: `ExportOptions`.
-
-    Returns:
-      The `Golden` entry.
-
-    Raises:
-      BundleError: no image's decision is as firm as that.
-    """
-    images, labels = (array[:GOLDEN_CANDIDATES] for array in examples)
-    exit_logits = StageChain(folder, stages).exit_logits(images)
-    tolerance = golden_tolerance(options.dtype, stages, exit_logits)
-    decision = decide(get_policy(policy.name), exit_logits, policy.thresholds)
-    firm = np.flatnonzero(_is_firm(policy, exit_logits, decision, tolerance))
-    if len(firm) == 0:
-        raise BundleError(f"no decision on {len(images)} validation images withstands {tolerance:g} on the logits")
-    chosen = _spread(decision.exits[firm], options.golden_images)
-    rows = np.sort(firm[chosen])
-    vectors = GoldenVectors(
-        images[rows],
-        labels[rows],
-        exit_logits[rows],
-        decision.exits[rows],
-        decision.predictions[rows],
-        decision.scores[rows],
-    )
-    vectors.save(folder / "golden.npz")
-    return Golden(describe_file(folder / "golden.npz"), len(rows), tolerance)
-
-
-def _is_firm(policy, exit_logits, decision, tolerance):
-    """Whether exit and class stay the same under random disturbances of the size of the tolerance, bool (n,)."""
-    random = np.random.default_rng(0)
-    firm = np.ones(len(exit_logits), bool)
-    for _ in range(GOLDEN_TRIALS):
-        noise = tolerance * random.choice((-1.0, 1.0), exit_logits.shape)
-        moved = decide(get_policy(policy.name), exit_logits + noise, policy.thresholds)
-        firm &= (moved.exits == decision.exits) & (moved.predictions == decision.predictions)
-    return firm
-
-
-def _spread(exits, count):
-    """Positions of at most `count` entries, taken from each exit in turn."""
-    rank = np.zeros(len(exits), int)
-    for exit_index in np.unique(exits):
-        mine = exits == exit_index
-        rank[mine] = np.arange(mine.sum())
-    return np.lexsort((exits, rank))[:count]

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from rdi_tf.data.checks import check_images
-from rdi_tf.errors import DataError
+from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.models import split_stages
-from rdi_tf.policies import check_thresholds, get_policy
+from rdi_tf.policies import check_exit_thresholds, get_policy
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,16 @@ class EarlyExitPredictor:
         Args:
           net: `rdi_tf.network.RDINet`.
           policy: name of the exit rule; None for that of the network's configuration.
-          thresholds: one for each exit but the last; None for the network's own.
+          thresholds: one for each exit but the last; None for the network's own, which belong to its own exit rule.
 
         Raises:
           ConfigError: an unknown rule, thresholds that do not fit or that neither side has, or a network that cannot
             be split into stages.
         """
-        if policy is None:
-            policy = "entropy" if net.config is None else net.config.policy.name
-        self.policy = get_policy(policy)
+        own = "entropy" if net.config is None else net.config.policy.name
+        self.policy = get_policy(own if policy is None else policy)
+        if thresholds is None and self.policy.name != own:
+            raise ConfigError(f"thresholds: the network's are for {own!r}; expected some for {policy!r}, got none")
         self._num_exits = net.num_exits
         self._input_shape = tuple(net.network.input_shape[1:])
         self.thresholds = net.thresholds if thresholds is None else thresholds
@@ -68,7 +69,7 @@ class EarlyExitPredictor:
 
     @thresholds.setter
     def thresholds(self, values):
-        self._thresholds = check_thresholds(values, self._num_exits)
+        self._thresholds = np.array(check_exit_thresholds(self.policy.name, values, self._num_exits))
 
     def predict(self, images):
         """Classify a batch.

@@ -133,6 +133,31 @@ def check_thresholds(thresholds, num_exits):
     return values.astype(np.float64)
 
 
+def check_exit_thresholds(policy_name, thresholds, num_exits):
+    """Thresholds as a tuple of floats, if the exit rule can use them.
+
+    Args:
+      policy_name: name of the exit rule.
+      thresholds: one number for each exit but the last.
+      num_exits: number of exits.
+
+    Returns:
+      Tuple of floats.
+
+    Raises:
+      ConfigError: another number of them, or one that is not finite or outside what the rule's scores can reach.
+    """
+    policy = get_policy(policy_name)
+    values = tuple(check_thresholds(thresholds, num_exits).tolist())
+    for value in values:
+        if not policy.closed <= value <= policy.open:
+            raise ConfigError(
+                f"thresholds: expected {policy.closed:g} (nothing leaves) to {policy.open:g} (everything leaves) for "
+                f"{policy_name!r}, got {value!r}"
+            )
+    return values
+
+
 def log_softmax(logits):
     """Log-softmax over the last axis; stable for logits of any finite size."""
     # The reductions are called by themselves: the methods cost more than the arithmetic on one image, on a device.

@@ -139,6 +139,17 @@ def test_times_are_those_of_the_stages(timed, images):
     np.testing.assert_allclose(cascade.predict_batch(images[:5]).latency_ms, 70)
 
 
+def test_warm_up_tells_how_long_stages_take(timed, images):
+    cascade, _ = timed
+    thresholds = cascade.thresholds
+    cascade.warm_up(images[0])
+    assert cascade.thresholds == thresholds
+    never_leave(cascade)
+    one = cascade.predict(images[0], deadline_ms=29)
+    # stage 2 would end at 30 ms
+    assert (one.exit_name, one.by_deadline, one.latency_ms) == ("branch_1", True, pytest.approx(10))
+
+
 def test_a_deadline_that_passes_stops_the_next_stage(timed, images):
     cascade, _ = timed
     never_leave(cascade)

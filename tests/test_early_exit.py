@@ -57,3 +57,7 @@ def test_what_cannot_be_used_is_refused(tiny_net, predictor, images):
         EarlyExitPredictor(tiny_net, thresholds=(1.0,))
     with pytest.raises(ConfigError, match="policy: expected one of"):
         EarlyExitPredictor(tiny_net, "psychic")
+    with pytest.raises(ConfigError, match="thresholds: the network's are for 'entropy'; expected some for 'patience'"):
+        EarlyExitPredictor(tiny_net, "patience")
+    with pytest.raises(ConfigError, match="thresholds: expected -1 "):
+        EarlyExitPredictor(tiny_net, thresholds=(5000.0, -7.0))

@@ -114,6 +114,18 @@ def test_int8_pixels_are_what_the_first_stage_makes_of_floats(tiny_bundle, image
     assert integers.predict(images[0]).prediction == floats.predict(images[0]).prediction
 
 
+def test_int8_takes_pixels_that_calibration_has_not_seen(tiny_net, images, tmp_path):
+    """An attack brightens images; calibrated on dark ones, the input would be cut off at the brightest of those."""
+    dark = (images / 2, np.zeros(len(images), np.int32))
+    from rdi_tf.export.write import export_network
+
+    labels = [str(digit) for digit in range(10)]
+    bundle = export_network(tiny_net, tmp_path / "b", ExportOptions("int8", int8_input=True), dark, labels)
+    for tensor in (bundle.manifest.stages[0].input, bundle.manifest.unsplit.input):
+        assert tensor.quantisation.zero_point == -128
+        np.testing.assert_allclose(tensor.quantisation.scale, 1 / 255, rtol=1e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 5e-3), ("dynamic_int8", 0.1)])
 def test_weights_may_be_kept_smaller(tiny_bundle, tiny_net, images, dtype, tolerance):
@@ -244,10 +256,10 @@ def test_lost_accuracy_is_held_against_the_tolerance(tiny_bundle, tiny_net, digi
     deployed = calls.predictions.copy()
     deployed[:2] = (deployed[:2] + 1) % 10
     outputs = _Outputs(keras, keras, calls.exits, deployed)
-    whole = _check_accuracy(cascade, outputs, calls.predictions, whole=True)
+    whole = _check_accuracy("clean accuracy", cascade, outputs, calls.predictions, whole=True)
     assert (whole.passed, whole.values["allowed"]) == (False, 0.005)
     np.testing.assert_allclose(whole.values["loss"], 0.02)
-    sample = _check_accuracy(cascade, outputs, calls.predictions, whole=False)
+    sample = _check_accuracy("robust accuracy", cascade, outputs, calls.predictions, whole=False)
     np.testing.assert_allclose(sample.values["allowed"], 0.005 + 2 * 0.014)
     assert sample.passed
 

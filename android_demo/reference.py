@@ -12,6 +12,7 @@ import click
 import numpy as np
 from PIL import Image
 
+from rdi_tf.calibration_source import image_digest
 from rdi_tf.errors import RDIError
 from rdi_tf.export.bundle import Bundle
 from rdi_tf.export.runner import StageChain
@@ -88,11 +89,21 @@ def read(benchmark):
         result = LatencyResult.load(benchmark)
     except RDIError as error:
         raise click.ClickException(str(error)) from error
+    bundle = Bundle.open(ASSETS / "bundles" / result.dtype)
+    if result.bundle_sha256 != bundle.sha256 or result.images.sha256 not in _digests(bundle, result.images.count):
+        raise click.ClickException(f"{benchmark}: not of the app's bundle, or not of its images")
     saving = result.summary()["macs_saving"]
     click.echo(
         f"{result.name} {result.dtype}: {result.images.count} images, {saving:.1%} of the multiply-adds saved, "
         f"{result.mix.latency.median:.3f} ms (median)"
     )
+
+
+def _digests(bundle, count):
+    """Digests of the first images of each set that the app can measure on."""
+    with np.load(ASSETS / "samples" / "samples.npz") as samples:
+        sets = [samples[name] / np.float32(255) for name in ("clean", "adversarial", "slowdown")]
+    return [image_digest(images[:count]) for images in (bundle.golden().images, *sets)]
 
 
 if __name__ == "__main__":

@@ -62,14 +62,12 @@ def command(bundle, images, set_name, limit, output, host, serial, remote_comman
 
 
 def _measure_here(bundle, path, set_name, limit, options):
-    arguments = {}
+    arguments = {"options": options, "command": common.command_line(), "limit": limit}
     if path is not None:
         found = library("rdi_tf.export.benchmark_images").load_images(path, set_name, limit)
-        arguments = dict(zip(("images", "labels", "source"), found, strict=True))
+        arguments |= dict(zip(("images", "labels", "source"), found, strict=True))
     with held_back_stderr():
-        return library("rdi_tf.export.benchmark").benchmark(
-            bundle, options=options, command=common.command_line(), **arguments
-        )
+        return library("rdi_tf.export.benchmark").benchmark(bundle, **arguments)
 
 
 def latency_text(result):

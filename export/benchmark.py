@@ -13,15 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rdi_tf.calibration_source import image_digest
 from rdi_tf.data.checks import check_labels
 from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.export.benchmark_memory import peak_mb, resident_kb
 from rdi_tf.export.bundle import Bundle
 from rdi_tf.export.cascade import Cascade
-from rdi_tf.export.manifest import BundleError
 from rdi_tf.export.runner import check_batch
 from rdi_tf.export.unsplit import Unsplit
-from rdi_tf.export.verify import check_golden
+from rdi_tf.export.verify import check_golden, check_unsplit, require
 from rdi_tf.latency import ExitLatency, LatencyResult, MeasuredImages, StageLatency, WholeLatency
 from rdi_tf.provenance import provenance
 from rdi_tf.run_times import Statistics
@@ -55,7 +55,7 @@ class BenchmarkOptions:
             raise ConfigError(f"max_seconds: expected a number above 0, got {self.max_seconds}")
 
 
-def benchmark(path, images=None, labels=None, options=None, source="", command="", clock=time.perf_counter):
+def benchmark(path, images=None, labels=None, options=None, source="", command="", limit=None, clock=time.perf_counter):
     """Measure a bundle.
 
     Args:
@@ -65,6 +65,7 @@ def benchmark(path, images=None, labels=None, options=None, source="", command="
       options: `BenchmarkOptions`; None for the defaults.
       source: where the images come from, for the record.
       command: the command line, for the record.
+      limit: measure the first so many images; None for all.
       clock: callable giving seconds.
 
     Returns:
@@ -82,19 +83,19 @@ def benchmark(path, images=None, labels=None, options=None, source="", command="
         raise ConfigError(
             f"{path}: takes {manifest.batch_size} images at a time; export with --batch-size 1 or dynamic"
         )
-    images, labels, source = _checked_images(bundle, images, labels, source)
+    images, labels, source = _checked_images(bundle, images, labels, source, limit)
     cascade, loads, mix_start = _start_cascade(bundle, options, images[0], clock)
-    check = check_golden(cascade)
-    if not check.passed:
-        raise BundleError(f"{path}: does not hold on this machine: {check.detail}")
+    require(check_golden(cascade), path)
     unsplit, unsplit_start = _start_unsplit(bundle, options, images[0], clock)
+    require(check_unsplit(unsplit, bundle), path)
     measurement = _Measurement(cascade, unsplit, images, clock)
     warmup = measurement.rounds(options.warmup_rounds, options.max_seconds)
     times = measurement.rounds(options.rounds, options.max_seconds)
     return LatencyResult(
         name=manifest.name,
         dtype=manifest.dtype,
-        images=MeasuredImages(source, len(images), measurement.accuracy(labels)),
+        bundle_sha256=bundle.sha256,
+        images=MeasuredImages(source, len(images), image_digest(images), measurement.accuracy(labels)),
         rounds=len(times[MIX]),
         threads=options.threads,
         delegate=DELEGATE,
@@ -111,8 +112,8 @@ def benchmark(path, images=None, labels=None, options=None, source="", command="
     )
 
 
-def _checked_images(bundle, images, labels, source):
-    """Images, labels and source: those given, or the bundle's golden inputs."""
+def _checked_images(bundle, images, labels, source, limit):
+    """Images, labels and source: those given, or the bundle's golden inputs; the first `limit` of them."""
     if images is None:
         golden = bundle.golden()
         images, labels, source = golden.images, golden.labels, GOLDEN
@@ -121,7 +122,8 @@ def _checked_images(bundle, images, labels, source):
         check_labels(labels, len(bundle.manifest.labels))
         if len(labels) != len(images):
             raise DataError(f"labels: expected {len(images)}, one for each image, got {len(labels)}")
-    return images, labels, source
+        labels = labels[:limit]
+    return images[:limit], labels, source
 
 
 def _stages(manifest, loads, times):
@@ -160,7 +162,7 @@ def _start_cascade(bundle, options, image, clock):
     loads = [_timed(clock, lambda index=index: cascade.chain.runner(index))[1] for index in stages]
     loaded = resident_kb()
     thresholds = cascade.thresholds
-    cascade.thresholds = _leaving_at(cascade, len(stages) - 1)
+    cascade.thresholds = cascade.leaving_at(len(stages) - 1)
     _, first_ms = _timed(clock, lambda: cascade.predict(image))
     cascade.thresholds = thresholds
     return cascade, loads, _Start(sum(loads), first_ms, _added(before, loaded), _added(before, resident_kb()))
@@ -217,7 +219,7 @@ class _Measurement:
         return {MIX: times}
 
     def _forced(self, exit_index):
-        self._cascade.thresholds = _leaving_at(self._cascade, exit_index)
+        self._cascade.thresholds = self._cascade.leaving_at(exit_index)
         times = []
         for image in self._images:
             begun = self._clock()
@@ -258,12 +260,6 @@ class _Measurement:
             runner.invoke()
             times[UNSPLIT_INVOKE].append(self._clock() - begun)
         return times
-
-
-def _leaving_at(cascade, exit_index):
-    """Thresholds under which every image leaves at that exit."""
-    early = len(cascade.exit_names) - 1
-    return tuple(cascade.policy.closed if index < exit_index else cascade.policy.open for index in range(early))
 
 
 def _whole(file_bytes, start, warmup, times):

@@ -36,7 +36,10 @@ def load_images(path, set_name=None, limit=None):
                 wanted = repr(set_name) if set_name else "'images' or 'clean'"
                 raise DataError(f"{path}: expected a set of images {wanted}, got {', '.join(names) or 'none'}")
             images = arrays[chosen][:limit]
-            labels = arrays["labels"][:limit] if "labels" in arrays.files else None
+            labels = arrays["labels"] if "labels" in arrays.files else None
+            if labels is not None and labels.ndim != 1:
+                raise DataError(f"{path}: labels: expected shape (n,), got {labels.shape}")
+            labels = None if labels is None else labels[:limit]
     except (OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as NPZ: {error}") from error
     except ValueError as error:

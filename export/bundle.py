@@ -2,9 +2,11 @@
 
 import contextlib
 import hashlib
+import math
 import os
 import secrets
 import shutil
+import stat
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from rdi_tf.export.manifest import BundleError, File, Manifest
 from rdi_tf.export.manifest_rules import MANIFEST
 from rdi_tf.runs import flush_to_disk
 
+LARGEST_MANIFEST = 2**20  # bytes; a manifest takes some kilobytes
+ENCRYPTED = 1  # bit of a ZIP member's flags
 GOLDEN_DTYPES = {
     "images": np.float32,
     "labels": np.int32,
@@ -76,18 +80,18 @@ class Bundle:
           BundleError: no bundle, a manifest that cannot be used, or a file that is missing, cut off or altered.
         """
         path = Path(path)
-        try:
-            text = (path / MANIFEST).read_text(encoding="utf-8")
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise BundleError(f"{path / MANIFEST} cannot be read: {error}") from error
+        text = _manifest_text(path)
         try:
             bundle = cls(path, Manifest.from_json(text))
         except BundleError as error:
             raise BundleError(f"{path}: {error}") from error
         bundle.check_files()
         return bundle
+
+    @property
+    def sha256(self):
+        """SHA-256 of the manifest, hexadecimal: names the bundle, its files, exit rule and thresholds."""
+        return describe_file(self.path / MANIFEST).sha256
 
     def file(self, file):
         """Path of a `File` of the manifest."""
@@ -100,26 +104,28 @@ class Bundle:
           BundleError: a file that is missing, cut off or altered.
         """
         for file in self.manifest.files:
-            found = self._describe(file)
-            if found.bytes != file.bytes:
-                raise BundleError(f"{self.file(file)}: expected {file.bytes} bytes, got {found.bytes}: not whole")
+            path = self.file(file)
+            try:
+                size = _size(path)
+                if size != file.bytes:
+                    raise BundleError(f"{path}: expected {file.bytes} bytes, got {size}: not whole")
+                found = describe_file(path)
+            except FileNotFoundError as error:
+                raise BundleError(f"{self.path}: {file.name} is missing") from error
+            except OSError as error:
+                raise BundleError(f"{path} cannot be read: {error.strerror}") from error
             if found.sha256 != file.sha256:
                 raise BundleError(f"{self.file(file)}: its SHA-256 is not the one in {MANIFEST}: altered")
 
     def golden(self):
         """The `GoldenVectors`; a file that does not hold what the manifest promises raises `BundleError`."""
-        file = self.file(self.manifest.golden.file)
+        file, shapes = self.file(self.manifest.golden.file), self._golden_shapes()
         try:
-            with np.load(file, allow_pickle=False) as arrays:
-                vectors = GoldenVectors(**{name: arrays[name] for name in GOLDEN_DTYPES})
+            with zipfile.ZipFile(file) as archive:
+                arrays = {name: _read_array(archive, name, shapes[name]) for name in GOLDEN_DTYPES}
         except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise BundleError(f"{file}: not the golden vectors that were expected: {error}") from error
-        for name, shape in self._golden_shapes().items():
-            array = getattr(vectors, name)
-            if array.shape != shape or array.dtype != GOLDEN_DTYPES[name]:
-                wanted = np.dtype(GOLDEN_DTYPES[name])
-                raise BundleError(f"{file}: {name}: expected {wanted} {shape}, got {array.dtype} {array.shape}")
-        return vectors
+        return GoldenVectors(**arrays)
 
     def _golden_shapes(self):
         manifest = self.manifest
@@ -132,13 +138,51 @@ class Bundle:
             "scores": (n, exits),
         }
 
-    def _describe(self, file):
-        try:
-            return describe_file(self.file(file))
-        except FileNotFoundError as error:
-            raise BundleError(f"{self.path}: {file.name} is missing") from error
-        except OSError as error:
-            raise BundleError(f"{self.file(file)} cannot be read: {error.strerror}") from error
+
+def _manifest_text(path):
+    """The text of a bundle's manifest; a bundle may come from anywhere, so nothing endless or huge is read."""
+    file = path / MANIFEST
+    try:
+        if _size(file) > LARGEST_MANIFEST:
+            raise BundleError(f"{file}: far too large for a manifest")
+        return file.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{file} cannot be read: {error}") from error
+
+
+def _size(path):
+    """Size of a file, or of the one that a link leads to; devices and pipes, which may have no end, are refused."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise BundleError(f"{path}: expected a file, got something else")
+    return status.st_size
+
+
+def _read_array(archive, name, shape):
+    """An array of an NPZ file, which is looked at before memory is taken for it.
+
+    Raises:
+      ValueError: compressed, encrypted, of another shape or dtype, shorter than that, or with NaN or infinity.
+      KeyError: no such array.
+    """
+    member, dtype = archive.getinfo(f"{name}.npy"), np.dtype(GOLDEN_DTYPES[name])
+    if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & ENCRYPTED:
+        raise ValueError(f"{name}: expected it neither compressed nor encrypted")
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        found_shape, _, found_dtype = read_header(stream)
+        if (found_shape, found_dtype) != (shape, dtype):
+            raise ValueError(f"{name}: expected {dtype} {shape}, got {found_dtype} {found_shape}")
+        if math.prod(shape) * dtype.itemsize > _size(archive.filename):
+            raise ValueError(f"{name}: expected {shape}, which is more than the file holds")
+    with archive.open(member) as stream:
+        array = np.lib.format.read_array(stream, allow_pickle=False)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite numbers")
+    return array
 
 
 def describe_file(path):
@@ -155,7 +199,7 @@ def new_bundle(path, overwrite=False):
 
     Args:
       path: the bundle's folder.
-      overwrite: replace a bundle that is there; never anything else.
+      overwrite: replace a bundle that is there; never anything else, nor a bundle with files that it does not name.
 
     Yields:
       `Path` of the temporary folder, beside the final one. If the block raises, it is removed.
@@ -163,7 +207,7 @@ def new_bundle(path, overwrite=False):
     Raises:
       BundleError: something is there already.
     """
-    path = Path(path)
+    path = Path(os.path.abspath(path))
     _check_place(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -189,5 +233,10 @@ def _check_place(path, overwrite):
         return
     if not overwrite:
         raise BundleError(f"{path} exists already; choose another folder, or say that it may be overwritten")
-    if not (path / MANIFEST).is_file():
-        raise BundleError(f"{path} exists and is not a bundle; it is not overwritten")
+    try:
+        manifest = Manifest.from_json(_manifest_text(path))
+    except BundleError as error:
+        raise BundleError(f"{path} exists and is not a bundle; it is not overwritten") from error
+    foreign = {entry.name for entry in path.iterdir()} - {MANIFEST, *(file.name for file in manifest.files)}
+    if foreign:
+        raise BundleError(f"{path} holds {min(foreign)!r}, which is not the bundle's; it is not overwritten")

@@ -18,8 +18,7 @@ def deployments(run_dir):
       run_dir: the run's folder.
 
     Returns:
-      `Deployments`, by the folders' names. A benchmark belongs to the bundle of its dtype whose stage files have the
-      sizes that it notes.
+      `Deployments`, by the folders' names. A benchmark belongs to the bundle whose manifest it was measured under.
 
     Raises:
       BundleError: a bundle that is not whole.
@@ -31,15 +30,11 @@ def deployments(run_dir):
     folders = sorted(path.parent for path in (run_dir / "export").glob(f"*/{MANIFEST}"))
     bundles, taken = [], set()
     for bundle in map(Bundle.open, folders):
-        names = [name for name, latency in kept.items() if _is_of(latency, bundle)]
+        digest = bundle.sha256
+        names = [name for name, latency in kept.items() if latency.bundle_sha256 == digest]
         bundles.append(_deployment(bundle, tuple(kept[name] for name in names)))
         taken.update(names)
     return Deployments(tuple(bundles), tuple(name for name in kept if name not in taken))
-
-
-def _is_of(latency, bundle):
-    sizes = [stage.file.bytes for stage in bundle.manifest.stages]
-    return latency.dtype == bundle.manifest.dtype and [stage.file_bytes for stage in latency.stages] == sizes
 
 
 def _deployment(bundle, latencies):

@@ -10,6 +10,9 @@ import numpy as np
 from rdi_tf.export.bundle import Bundle
 from rdi_tf.export.cascade import Cascade
 from rdi_tf.export.manifest import BundleError
+from rdi_tf.export.unsplit import Unsplit
+
+SCORES = 1e-6  # largest difference of scores that come from the same logits, both in float64
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def check_golden(cascade):
       cascade: a `Cascade` with the manifest's thresholds.
 
     Returns:
-      The `Check`: logits within the manifest's tolerance; exits and classes equal.
+      The `Check`: logits within the manifest's tolerance; exits and classes equal; scores those of the logits.
 
     Raises:
       BundleError: golden vectors or stages that cannot be read.
@@ -79,18 +82,40 @@ def check_golden(cascade):
     answers = cascade.predict_batch(golden.images)
     exits = int(np.count_nonzero(answers.exits != golden.exits))
     predictions = int(np.count_nonzero(answers.predictions != golden.predictions))
+    scores = int(np.count_nonzero(~np.isclose(cascade.policy.scores(golden.exit_logits), golden.scores, atol=SCORES)))
     values = {
         "images": len(golden.images),
         "largest_difference": largest,
         "tolerance": tolerance,
         "wrong_exits": exits,
         "wrong_predictions": predictions,
+        "wrong_scores": scores,
     }
     detail = (
         f"{len(golden.images)} images: logits differ by at most {largest:.2g} ({tolerance:.2g} allowed), "
-        f"{exits} other exits, {predictions} other classes"
+        f"{exits} other exits, {predictions} other classes, {scores} other scores of the same logits"
     )
-    return Check("golden vectors", largest <= tolerance and exits == predictions == 0, detail, values)
+    return Check("golden vectors", largest <= tolerance and exits == predictions == scores == 0, detail, values)
+
+
+def check_unsplit(unsplit, bundle):
+    """Run a bundle's golden vectors through its unsplit network, against which savings are measured.
+
+    Args:
+      unsplit: `rdi_tf.export.unsplit.Unsplit`.
+      bundle: its `Bundle`.
+
+    Returns:
+      The `Check`: logits within the manifest's tolerance of the stages'.
+
+    Raises:
+      BundleError: golden vectors that cannot be read.
+    """
+    golden, tolerance = bundle.golden(), bundle.manifest.golden.tolerance
+    logits = np.concatenate([unsplit.exit_logits(image[None]) for image in golden.images])
+    largest = float(np.abs(logits - golden.exit_logits).max())
+    detail = f"{len(logits)} images: logits differ from the stages' by at most {largest:.2g} ({tolerance:.2g} allowed)"
+    return Check("unsplit network", largest <= tolerance, detail, {"largest_difference": largest})
 
 
 def open_sound(path, num_threads=1):
@@ -101,16 +126,21 @@ def open_sound(path, num_threads=1):
       num_threads: threads of each stage.
 
     Returns:
-      The `Cascade`, every stage loaded and warm.
+      The `Cascade`, every stage loaded, warm and timed.
 
     Raises:
       BundleError: a file is altered, or the golden vectors do not come out.
     """
     cascade = Cascade(path, num_threads)
-    check = check_golden(cascade)
+    require(check_golden(cascade), path)
+    cascade.warm_up(cascade.bundle.golden().images[0])
+    return cascade
+
+
+def require(check, path):
+    """Refuse the bundle at a path if a check of it does not hold: raises `BundleError`."""
     if not check.passed:
         raise BundleError(f"{path}: does not hold on this machine: {check.name}: {check.detail}")
-    return cascade
 
 
 def verify(path, num_threads=1):
@@ -127,5 +157,6 @@ def verify(path, num_threads=1):
       BundleError: a bundle that cannot be read, or a file that is not as it was written.
     """
     bundle = Bundle.open(path)
-    checks = (check_files(bundle), check_golden(Cascade(bundle, num_threads)))
+    golden, unsplit = check_golden(Cascade(bundle, num_threads)), check_unsplit(Unsplit(bundle, num_threads), bundle)
+    checks = (check_files(bundle), golden, unsplit)
     return Verification(bundle.manifest.name, bundle.manifest.dtype, checks)

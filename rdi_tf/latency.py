@@ -15,7 +15,7 @@ from rdi_tf.plain_values import build_dataclass, refuse_constant
 from rdi_tf.run_times import Statistics
 from rdi_tf.runs import write_atomic
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,13 @@ class MeasuredImages:
     Attributes:
       source: where they come from, in words.
       count: how many.
+      sha256: `rdi_tf.calibration_source.image_digest` of them.
       accuracy: share of them that the cascade calls right; None without labels.
     """
 
     source: str
     count: int
+    sha256: str
     accuracy: float | None
 
 
@@ -101,6 +103,7 @@ class LatencyResult:
     Attributes:
       name: the network.
       dtype: the bundle's dtype.
+      bundle_sha256: SHA-256 of its manifest, which names the digests of its files, exit rule and thresholds.
       images: what it was measured on.
       rounds: passes over the images that were measured.
       threads: threads of each stage.
@@ -120,6 +123,7 @@ class LatencyResult:
 
     name: str
     dtype: str
+    bundle_sha256: str
     images: MeasuredImages
     rounds: int
     threads: int

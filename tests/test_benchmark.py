@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from rdi_tf.calibration_source import image_digest
 from rdi_tf.cli import main as cli
 from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.export import Bundle
@@ -140,7 +141,7 @@ def test_own_images_without_labels(tiny_bundle, clock, golden, digits):
     images = digits[0][1500:1507]
     options = BenchmarkOptions(rounds=1, warmup_rounds=1)
     found = benchmark(tiny_bundle(), images, options=options, source="mine", clock=clock)
-    assert found.images == type(found.images)("mine", 7, None)
+    assert found.images == type(found.images)("mine", 7, image_digest(images), None)
     assert "called right" not in headline(found)
     with pytest.raises(DataError, match="labels: expected 7, one for each image, got 6"):
         benchmark(tiny_bundle(), images, np.zeros(6, np.int32), options)
@@ -176,10 +177,10 @@ def test_json_there_and_back(result, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[1]", "expected a benchmark of format 1"),
+        ("[1]", "expected a benchmark of format 2"),
         ("{", "text that is not"),
-        ('{"format": 2}', "expected a benchmark of format 1, got 2"),
-        ('{"format": 1, "name": "x"}', "missing or unknown"),
+        ('{"format": 1}', "expected a benchmark of format 2, got 1"),
+        ('{"format": 2, "name": "x"}', "missing or unknown"),
     ],
 )
 def test_other_text_is_refused(text, message):
@@ -234,6 +235,9 @@ def test_images_of_an_evaluation(images_file, digits):
     adversarial, labels, source = load_images(images_file, "adversarial")
     np.testing.assert_array_equal(adversarial, 1 - digits[0][1500:1510])
     assert source == "set 'max_average' of images.npz"
+    np.savez(images_file.parent / "scalar.npz", clean=images, labels=3)
+    with pytest.raises(DataError, match=r"labels: expected shape \(n,\), got \(\)"):
+        load_images(images_file.parent / "scalar.npz")
     with pytest.raises(DataError, match="'slowdown', got clean, max_average"):
         load_images(images_file, "slowdown")
     (images_file.parent / "text.npz").write_text("text")
@@ -252,7 +256,7 @@ def test_command(tiny_bundle, images_file, tmp_path):
     assert LatencyResult.load(tmp_path / "out.json").name == "tiny"
     assert document["stages"][0]["invoke"]["typical"] > 0
     text = run(*arguments).stdout
-    assert "What leaving early saves" in text and "golden inputs" in text
+    assert "What leaving early saves" in text and "5 images" in text and "golden inputs" in text
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from rdi_tf.errors import ConfigError
 from rdi_tf.export import Bundle, BundleError, Cascade, Manifest
 from rdi_tf.export.bundle import describe_file, new_bundle
+from rdi_tf.export.golden import _extreme_scores, _withstands_search
+from rdi_tf.export.manifest import ExitPolicy
+from rdi_tf.policies import decide, get_policy
 
 
 @pytest.fixture
@@ -156,6 +160,103 @@ def test_golden_vectors_must_be_what_the_manifest_says(folder, content):
         Bundle.open(folder).golden()
 
 
+def with_golden(folder, write):
+    """Write the golden vectors anew, and the manifest so that the checksums hold all the same."""
+    golden, path = Bundle.open(folder).golden(), folder / "golden.npz"
+    arrays = {field.name: getattr(golden, field.name).copy() for field in dataclasses.fields(golden)}
+    write(path, arrays)
+    edited(folder, lambda table: table["golden"]["file"].update(dataclasses.asdict(describe_file(path))))
+
+
+def compressed(path, arrays):
+    np.savez_compressed(path, **arrays)
+
+
+def not_finite(path, arrays):
+    arrays["exit_logits"][0, 0, 0] = np.nan
+    np.savez(path, **arrays)
+
+
+def far_too_large(path, arrays):
+    """The header of the images claims more than there is."""
+    np.savez(path, **arrays)
+    content, (count, *_) = path.read_bytes(), arrays["images"].shape
+    path.write_bytes(content.replace(f"({count}, 8".encode(), f"({9:<{len(str(count))}}, 8".encode()))
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (compressed, "neither compressed nor encrypted"),
+        (not_finite, "expected finite numbers"),
+        (far_too_large, "expected float32"),
+    ],
+)
+def test_golden_vectors_of_strangers(folder, write, said):
+    with_golden(folder, write)
+    with pytest.raises(BundleError, match=said):
+        Bundle.open(folder).golden()
+
+
+def test_no_memory_for_more_than_a_file_holds(folder):
+    """Manifest and header agree on a trillion images; the file has a few."""
+    trillion = 10**12
+
+    def write(path, arrays):
+        header = np.lib.format.header_data_from_array_1_0(arrays["images"])
+        with zipfile.ZipFile(path, "w") as archive, archive.open("images.npy", "w") as stream:
+            np.lib.format.write_array_header_1_0(stream, {**header, "shape": (trillion, *arrays["images"].shape[1:])})
+
+    with_golden(folder, write)
+    edited(folder, lambda table: table["golden"].update(images=trillion))
+    with pytest.raises(BundleError, match="which is more than the file holds"):
+        Bundle.open(folder).golden()
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "unsplit.tflite"])
+def test_endless_files_are_refused(folder, name):
+    (folder / name).unlink()
+    (folder / name).symlink_to("/dev/zero")
+    with pytest.raises(BundleError, match="expected a file, got something else"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"images": 16', f'"images": {"9" * 5000}'), ('"0",', '"\\ud800",'), ('"0",', '"\\u001b[2J",')]
+)
+def test_manifests_of_strangers(folder, old, new):
+    text = (folder / "manifest.json").read_text()
+    assert old in text
+    (folder / "manifest.json").write_text(text.replace(old, new, 1))
+    with pytest.raises(BundleError, match="manifest.json: "):
+        Bundle.open(folder)
+
+
+def test_no_disturbance_of_the_tolerance_moves_a_golden_vector(folder):
+    """Random signs, and the signs by which single exits' scores move most."""
+    bundle = Bundle.open(folder)
+    golden, manifest = bundle.golden(), bundle.manifest
+    policy, random = get_policy(manifest.policy.name), np.random.default_rng(0)
+    one_class = 2 * np.eye(golden.exit_logits.shape[-1])[:, None, None, :] - 1
+    for signs in (*random.choice((-1.0, 1.0), (50, *golden.exit_logits.shape)), *one_class, *-one_class):
+        moved = decide(policy, golden.exit_logits + manifest.golden.tolerance * signs, manifest.policy.thresholds)
+        assert (moved.exits == golden.exits).all() and (moved.predictions == golden.predictions).all()
+
+
+def test_search_finds_what_random_signs_do_not(monkeypatch):
+    """One exit decision of two that hangs on every class moving the right way at once."""
+    logits = np.array([[[6.0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [6.0] + 9 * [0.0]]])
+    policy = get_policy("entropy")
+    moved = _extreme_scores(ExitPolicy("entropy", (1.0,)), logits, 0, 0.5, 1)
+    by_hand = policy.scores(logits + 0.5 * np.array([-1.0] + 9 * [1.0]))[:, 0]
+    assert moved == pytest.approx(by_hand)
+    assert policy.scores(logits)[0, 0] < by_hand[0]
+    between = (by_hand[0] + policy.scores(logits)[0, 0]) / 2
+    exits = np.array([0])
+    assert not _withstands_search(ExitPolicy("entropy", (between,)), logits, exits, 0.5)[0]
+    assert _withstands_search(ExitPolicy("entropy", (by_hand[0] + 1e-6,)), logits, exits, 0.5)[0]
+
+
 @pytest.mark.parametrize("entry", ["shape", "tensor quantisation"])
 def test_files_must_be_what_the_manifest_says(tiny_bundle, tmp_path, entry):
     folder = shutil.copytree(tiny_bundle(dtype="int8"), tmp_path / "bundle")
@@ -191,16 +292,33 @@ def test_a_bundle_appears_whole_or_not_at_all(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
-def test_only_bundles_are_overwritten_and_only_when_asked(tmp_path):
-    for name, file in (("bundle", "manifest.json"), ("other", "thesis.txt")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / file).write_text("old")
-    with pytest.raises(BundleError, match="exists already"), new_bundle(tmp_path / "bundle"):
+def test_only_bundles_are_overwritten_and_only_when_asked(folder, tmp_path):
+    place = tmp_path / "place"
+    for name, file, text in (("other", "thesis.txt", "old"), ("web_app", "manifest.json", '{"name": "my web app"}')):
+        (place / name).mkdir(parents=True)
+        (place / name / file).write_text(text)
+    shutil.copytree(folder, place / "bundle")
+    with pytest.raises(BundleError, match="exists already"), new_bundle(place / "bundle"):
         pytest.fail("must not get here")
-    with pytest.raises(BundleError, match="is not a bundle; it is not overwritten"):
-        with new_bundle(tmp_path / "other", overwrite=True):
+    for name in ("other", "web_app"):
+        with pytest.raises(BundleError, match="is not a bundle; it is not overwritten"):
+            with new_bundle(place / name, overwrite=True):
+                pytest.fail("must not get here")
+    with new_bundle(place / "bundle", overwrite=True) as temporary:
+        (temporary / "manifest.json").write_text("new")
+    assert (place / "bundle" / "manifest.json").read_text() == "new"
+    assert sorted(path.name for path in place.iterdir()) == ["bundle", "other", "web_app"]
+
+
+def test_a_bundle_with_someones_own_files_is_not_overwritten(folder):
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(BundleError, match="holds 'notes.txt', which is not the bundle's"):
+        with new_bundle(folder, overwrite=True):
             pytest.fail("must not get here")
-    with new_bundle(tmp_path / "bundle", overwrite=True) as folder:
-        (folder / "manifest.json").write_text("new")
-    assert (tmp_path / "bundle" / "manifest.json").read_text() == "new"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "other"]
+
+
+def test_a_bundle_may_be_made_where_one_stands(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with new_bundle(".", overwrite=True) as temporary:
+        (temporary / "manifest.json").write_text("new")
+    assert (folder / "manifest.json").read_text() == "new"

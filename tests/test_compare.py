@@ -20,7 +20,7 @@ from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.latency import LatencyResult
 from rdi_tf.reporting import cost_plots
 from rdi_tf.reporting.compare import compare_runs
-from rdi_tf.reporting.deployments import Deployments
+from rdi_tf.reporting.deployments import Conditions, Deployments
 from rdi_tf.reporting.kinds import Kind, reported_mark
 
 
@@ -152,7 +152,7 @@ def test_the_newest_time_of_a_machine_counts(evaluated, pruned, tmp_path):
 
 def test_times_of_other_files_are_named_and_not_shown(evaluated, pruned, tmp_path):
     latency = LatencyResult.load(pruned / "latency.json")
-    dataclasses.replace(latency, dtype="int8").save(pruned / "latency.json")
+    dataclasses.replace(latency, bundle_sha256="0" * 64).save(pruned / "latency.json")
     assert rdi_tf("compare", evaluated, pruned, "--output", tmp_path).exit_code == 0
     text = (tmp_path / "compare.md").read_text()
     assert "run two: latency.json is of none of its bundles, so not shown." in text
@@ -160,6 +160,24 @@ def test_times_of_other_files_are_named_and_not_shown(evaluated, pruned, tmp_pat
     shutil.rmtree(pruned / "export")
     assert rdi_tf("compare", evaluated, pruned, "--output", tmp_path).exit_code == 0
     assert "run two: not exported." in (tmp_path / "compare.md").read_text()
+
+
+def test_times_under_other_thresholds_are_not_of_the_bundle(evaluated, pruned, tmp_path):
+    """The stage files are the same, but images leave elsewhere."""
+    manifest = pruned / "export" / "float32" / "manifest.json"
+    table = json.loads(manifest.read_text())
+    table["policy"]["thresholds"] = [0.0, 0.0]
+    manifest.write_text(json.dumps(table))
+    assert rdi_tf("compare", evaluated, pruned, "--output", tmp_path).exit_code == 0
+    assert "run two: latency.json is of none of its bundles, so not shown." in (tmp_path / "compare.md").read_text()
+
+
+def test_times_on_other_images_or_another_runtime_are_not_mixed(evaluated):
+    latency = LatencyResult.load(evaluated / "latency.json")
+    images = dataclasses.replace(latency.images, sha256="0" * 64)
+    newer = {**latency.provenance, "versions": {**latency.provenance["versions"], "ai-edge-litert": "99"}}
+    others = (dataclasses.replace(latency, images=images), dataclasses.replace(latency, provenance=newer))
+    assert len({Conditions.of(one) for one in (latency, *others)}) == 3
 
 
 def test_a_bundle_of_another_network_is_refused(evaluated, tmp_path):

@@ -16,6 +16,7 @@ from rdi_tf.config import DataConfig
 from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.errors import DataError
 from rdi_tf.export import Bundle, BundleError
+from rdi_tf.export.benchmark import BenchmarkOptions, benchmark
 from rdi_tf.export.bundle import describe_file
 from rdi_tf.export.images import read_image
 from rdi_tf.export.manifest import Preprocessing
@@ -90,6 +91,29 @@ def test_other_decisions_do_not_hold(folder, name):
     assert not verify(folder).passed
 
 
+def test_other_scores_do_not_hold(folder):
+    def change(arrays):
+        arrays["scores"][3, 1] += 1e-3
+
+    change_golden(folder, change)
+    found = verify(folder)
+    assert (found.checks[1].values["wrong_scores"], found.passed) == (1, False)
+
+
+def test_another_unsplit_network_does_not_hold(folder, tiny_bundle):
+    """The network against which savings are measured; `benchmark` refuses it, too."""
+    stranger = Bundle.open(tiny_bundle(dtype="int8"))
+    shutil.copy(stranger.file(stranger.manifest.unsplit.file), folder / "unsplit.tflite")
+    manifest = folder / "manifest.json"
+    table = json.loads(manifest.read_text())
+    table["unsplit"] = json.loads((stranger.path / "manifest.json").read_text())["unsplit"]
+    manifest.write_text(json.dumps(table))
+    (check,) = [check for check in verify(folder).checks if check.name == "unsplit network"]
+    assert not check.passed
+    with pytest.raises(BundleError, match="does not hold on this machine: unsplit network"):
+        benchmark(folder, options=BenchmarkOptions(rounds=1, warmup_rounds=1))
+
+
 def test_verify_command(folder):
     result = rdi_tf("verify", str(folder))
     assert result.exit_code == 0
@@ -103,7 +127,7 @@ def test_verify_command(folder):
     assert result.exit_code == 2
     document = json.loads(result.stdout)
     assert not document["passed"]
-    assert [check["passed"] for check in document["checks"]] == [True, False]
+    assert [check["passed"] for check in document["checks"]] == [True, False, False]
 
 
 def test_predict_command(folder, picture):

@@ -63,13 +63,20 @@ class Conditions:
         cores = f"{source['cores']} cores" if "cores" in source else None
         machine = ", ".join(filter(None, (source.get("processor"), cores, source.get("platform"))))
         threads = f"{latency.threads} thread{'' if latency.threads == 1 else 's'}"
-        images = f"{latency.images.count} images ({latency.images.source})"
-        return cls(machine or "unknown machine", f"{latency.delegate}, {threads}", images)
+        images = f"{latency.images.count} images ({latency.images.source}; SHA-256 {latency.images.sha256[:8]}…)"
+        runtime = ", ".join((*_runtime_versions(source), latency.delegate, threads))
+        return cls(machine or "unknown machine", runtime, images)
 
     @property
     def text(self):
         """In words."""
         return f"{self.machine}; {self.runtime}; {self.images}"
+
+
+def _runtime_versions(provenance):
+    """LiteRT and its version, as Python or the demo app notes it; nothing where neither does."""
+    versions = provenance.get("versions", {})
+    return [f"LiteRT {versions[name]}" for name in ("ai-edge-litert", "litert") if name in versions]
 
 
 @dataclass(frozen=True)

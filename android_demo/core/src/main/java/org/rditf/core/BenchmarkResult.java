@@ -9,7 +9,7 @@ import org.json.JSONObject;
 
 /** What a benchmark found: the fields of `rdi-tf benchmark --json`, which can read it (rdi_tf/latency.py). */
 public final class BenchmarkResult {
-    private static final int FORMAT = 1;
+    private static final int FORMAT = 2;
 
     /** The network and its dtype. */
     public final String name;
@@ -19,6 +19,7 @@ public final class BenchmarkResult {
     public final Statistics mix;
     public final Statistics unsplit;
     private final Manifest manifest;
+    private final String bundleSha256;
     private final StageLoader loader;
     private final LabelledImages images;
     private final double openMs;
@@ -33,6 +34,7 @@ public final class BenchmarkResult {
             double[] firstMs, Map<String, double[][]> warmup, Map<String, double[][]> times, int[] exits,
             int[] predictions) {
         manifest = cascade.bundle.manifest;
+        bundleSha256 = cascade.bundle.sha256;
         name = manifest.name;
         dtype = manifest.dtype;
         this.loader = loader;
@@ -107,8 +109,9 @@ public final class BenchmarkResult {
         try {
             JSONObject json = new JSONObject();
             json.put("format", FORMAT).put("name", name).put("dtype", dtype);
+            json.put("bundle_sha256", bundleSha256);
             json.put("images", new JSONObject().put("source", images.source).put("count", count())
-                    .put("accuracy", accuracy));
+                    .put("sha256", imagesSha256()).put("accuracy", accuracy));
             json.put("rounds", times.get(Benchmark.MIX).length).put("threads", loader.threads());
             json.put("delegate", loader.delegate()).put("open_ms", openMs);
             json.put("stages", stagesJson()).put("exits", exitsJson());
@@ -172,6 +175,11 @@ public final class BenchmarkResult {
         JSONObject json = new JSONObject().put("file_bytes", bytes).put("load_ms", load).put("first_ms", first);
         json.put("warmup", new Statistics(warmup.get(kind)).json()).put("latency", latency.json());
         return json.put("init_footprint_kb", JSONObject.NULL).put("overall_footprint_kb", JSONObject.NULL);
+    }
+
+    private String imagesSha256() {
+        Preprocessing shape = manifest.preprocessing;
+        return Sha256.ofImages(images.images, shape.height, shape.width, shape.channels);
     }
 
     private long stageBytes() {

@@ -4,8 +4,6 @@ import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
 
 /** A bundle whose manifest holds and whose files are those it names. */
 public final class Bundle {
@@ -14,23 +12,28 @@ public final class Bundle {
 
     public final BundleSource source;
     public final Manifest manifest;
+    /** SHA-256 of the manifest, which names the digests of the files, exit rule and thresholds. */
+    public final String sha256;
 
-    private Bundle(BundleSource source, Manifest manifest) {
+    private Bundle(BundleSource source, Manifest manifest, String sha256) {
         this.source = source;
         this.manifest = manifest;
+        this.sha256 = sha256;
     }
 
     /** Reads a bundle and holds every file against its size and checksum; one that does not hold throws. */
     public static Bundle open(BundleSource source) throws BundleException {
         Manifest manifest;
+        byte[] bytes;
         try {
-            manifest = Manifest.parse(manifestText(source));
+            bytes = manifestBytes(source);
+            manifest = Manifest.parse(new String(bytes, StandardCharsets.UTF_8));
         } catch (IOException error) {
             throw new BundleException(source.name() + " is not a bundle: " + Manifest.FILE + " cannot be read", error);
         } catch (BundleException error) {
             throw new BundleException(source.name() + ": " + error.getMessage(), error);
         }
-        Bundle bundle = new Bundle(source, manifest);
+        Bundle bundle = new Bundle(source, manifest, Sha256.of(bytes));
         for (FileEntry file : manifest.files()) {
             bundle.check(file);
         }
@@ -46,7 +49,7 @@ public final class Bundle {
         }
     }
 
-    private static String manifestText(BundleSource source) throws IOException, BundleException {
+    private static byte[] manifestBytes(BundleSource source) throws IOException, BundleException {
         try (InputStream stream = source.open(Manifest.FILE)) {
             ByteArrayOutputStream bytes = new ByteArrayOutputStream();
             byte[] buffer = new byte[8192];
@@ -56,18 +59,18 @@ public final class Bundle {
                     throw new BundleException(Manifest.FILE + ": far too large");
                 }
             }
-            return new String(bytes.toByteArray(), StandardCharsets.UTF_8);
+            return bytes.toByteArray();
         }
     }
 
     private void check(FileEntry file) throws BundleException {
         String place = source.name() + ": " + file.name;
-        MessageDigest digest = sha256();
+        Sha256 digest = new Sha256();
         long bytes = 0;
         try (InputStream stream = source.open(file.name)) {
             byte[] buffer = new byte[1 << 16];
             for (int count = stream.read(buffer); count >= 0; count = stream.read(buffer)) {
-                digest.update(buffer, 0, count);
+                digest.update(buffer, count);
                 bytes += count;
             }
         } catch (IOException error) {
@@ -76,24 +79,8 @@ public final class Bundle {
         if (bytes != file.bytes) {
             throw new BundleException(place + ": expected " + file.bytes + " bytes, got " + bytes + ": not whole");
         }
-        if (!hexadecimal(digest.digest()).equals(file.sha256)) {
+        if (!digest.hexadecimal().equals(file.sha256)) {
             throw new BundleException(place + ": its SHA-256 is not the one in " + Manifest.FILE + ": altered");
         }
-    }
-
-    private static MessageDigest sha256() {
-        try {
-            return MessageDigest.getInstance("SHA-256");
-        } catch (NoSuchAlgorithmException error) {
-            throw new IllegalStateException("every Java has SHA-256", error);
-        }
-    }
-
-    private static String hexadecimal(byte[] bytes) {
-        StringBuilder text = new StringBuilder();
-        for (byte value : bytes) {
-            text.append(Character.forDigit((value >> 4) & 15, 16)).append(Character.forDigit(value & 15, 16));
-        }
-        return text.toString();
     }
 }

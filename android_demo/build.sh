@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Builds and tests the demo without Google's repository; leaves the signed, aligned APK in target/rdi-demo.apk.
 # Needs Debian's aapt, zipalign, apksigner, dexdump, android-framework-res, maven, a JDK 17; PYTHON (default python) with
-# rdi-tf, whose answers the tests compare with. For Android Studio there is the Gradle project beside this.
+# rdi-tf, whose answers the tests compare with. SKIP_TESTS=1 builds an app with another network than ours, which the tests
+# know by its figures. For Android Studio there is the Gradle project beside this.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 PYTHON=${PYTHON:-python}
+skip_tests=$([[ -n ${SKIP_TESTS:-} ]] && echo true || echo false)
 framework=/usr/share/android-framework-res/framework-res.apk
 abis=(arm64-v8a armeabi-v7a x86_64)
 
@@ -42,17 +44,19 @@ echo "== what Python says"
 }
 
 echo "== Java: compile and test"
-MAVEN_OPTS=${MAVEN_OPTS:--Xmx1g} mvn -B -ntp -q -T1 -Dreference="$PWD/target/reference" package >target/maven.log 2>&1 || {
+MAVEN_OPTS=${MAVEN_OPTS:--Xmx1g} mvn -B -ntp -q -T1 -DskipTests="$skip_tests" -Dreference="$PWD/target/reference" package >target/maven.log 2>&1 || {
     grep -vE '^(INFO|WARNING): \[' target/maven.log | head -300 >&2
     exit 1
 }
-sed -nE 's/^(Tests run: .*)/\1/p' core/target/surefire-reports/*.txt app/target/surefire-reports/*.txt
-if grep -lE 'Skipped: [1-9]' core/target/surefire-reports/*.txt app/target/surefire-reports/*.txt; then
-    echo "android_demo: no test may be skipped here" >&2
-    exit 1
+if ! $skip_tests; then
+    sed -nE 's/^(Tests run: .*)/\1/p' core/target/surefire-reports/*.txt app/target/surefire-reports/*.txt
+    if grep -lE 'Skipped: [1-9]' core/target/surefire-reports/*.txt app/target/surefire-reports/*.txt; then
+        echo "android_demo: no test may be skipped here" >&2
+        exit 1
+    fi
+    "$PYTHON" reference.py read core/target/benchmark.json
+    "$PYTHON" reference.py read app/target/benchmark.json
 fi
-"$PYTHON" reference.py read core/target/benchmark.json
-"$PYTHON" reference.py read app/target/benchmark.json
 
 echo "== APK"
 java -Xmx1g -cp app/target/dx.jar com.android.dx.command.Main --dex --min-sdk-version="$(setting minSdk)" \

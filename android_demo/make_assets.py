@@ -5,7 +5,8 @@
     rdi-tf evaluate runs/mnist-smallcnn-fast --save-images 200
     python android_demo/make_assets.py runs/mnist-smallcnn-fast
 
-Any run will do: the app knows nothing of the network but what the bundle's manifest says.
+Any run will do: the app knows nothing of the network but what the bundle's manifest says. Its tests know ours:
+with another one, `SKIP_TESTS=1 make android`.
 """
 
 import json

@@ -13,6 +13,7 @@ from rdi_tf.export.manifest import BundleError
 from rdi_tf.export.unsplit import Unsplit
 
 SCORES = 1e-6  # largest difference of scores that come from the same logits, both in float64
+UNSPLIT = 2  # times the tolerance: the same network in one file rounds in other places
 
 
 @dataclass(frozen=True)
@@ -106,16 +107,17 @@ def check_unsplit(unsplit, bundle):
       bundle: its `Bundle`.
 
     Returns:
-      The `Check`: logits within the manifest's tolerance of the stages'.
+      The `Check`: logits within twice the manifest's tolerance of the stages'.
 
     Raises:
       BundleError: golden vectors that cannot be read.
     """
-    golden, tolerance = bundle.golden(), bundle.manifest.golden.tolerance
-    logits = np.concatenate([unsplit.exit_logits(image[None]) for image in golden.images])
-    largest = float(np.abs(logits - golden.exit_logits).max())
-    detail = f"{len(logits)} images: logits differ from the stages' by at most {largest:.2g} ({tolerance:.2g} allowed)"
-    return Check("unsplit network", largest <= tolerance, detail, {"largest_difference": largest})
+    golden, allowed = bundle.golden(), UNSPLIT * bundle.manifest.golden.tolerance
+    largest = float(np.abs(unsplit.exit_logits(golden.images) - golden.exit_logits).max())
+    images = len(golden.images)
+    detail = f"{images} images: logits differ from the stages' by at most {largest:.2g} ({allowed:.2g} allowed)"
+    values = {"images": images, "largest_difference": largest, "tolerance": allowed}
+    return Check("unsplit network", largest <= allowed, detail, values)
 
 
 def open_sound(path, num_threads=1):

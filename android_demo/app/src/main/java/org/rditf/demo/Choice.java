@@ -3,6 +3,7 @@ package org.rditf.demo;
 import android.os.Bundle;
 import android.os.Parcel;
 import android.os.Parcelable;
+import org.rditf.core.Preprocessing;
 
 /** What the user has chosen; survives rotation and the end of the process. */
 final class Choice implements Parcelable {
@@ -52,6 +53,11 @@ final class Choice implements Parcelable {
         picture = parcel.createIntArray();
         pictureWidth = parcel.readInt();
         drawn = parcel.readInt() == 1;
+    }
+
+    /** Whether a picture is to be turned into its negative: for networks that know light ink on dark ground, in grey. */
+    boolean inverts(Preprocessing preprocessing) {
+        return invert && !drawn && preprocessing.channels == 1;
     }
 
     static Choice from(Bundle state) {

@@ -237,6 +237,8 @@ public final class MainActivity extends Activity {
         String rule = network.manifest.policy.manifestName().replace('_', ' ');
         ((TextView) findViewById(R.id.thresholds_hint)).setText(getString(R.string.thresholds_hint, rule));
         sliders.show(network.manifest, thresholds());
+        boolean grey = network.manifest.preprocessing.channels == 1;
+        findViewById(R.id.invert).setVisibility(grey ? View.VISIBLE : View.GONE);
         ask();
     }
 
@@ -256,7 +258,7 @@ public final class MainActivity extends Activity {
         float[] image;
         try {
             image = own ? new Preprocessor(manifest.preprocessing).image(choice.picture, choice.pictureWidth,
-                    choice.picture.length / choice.pictureWidth, choice.invert && !choice.drawn)
+                    choice.picture.length / choice.pictureWidth, choice.inverts(manifest.preprocessing))
                     : network.samples.image(choice.version, choice.sample);
         } catch (IOException error) {
             result.message(error.getMessage());

@@ -2,6 +2,7 @@ package org.rditf.demo;
 
 import static org.junit.Assert.assertArrayEquals;
 import static org.junit.Assert.assertEquals;
+import static org.junit.Assert.assertFalse;
 import static org.junit.Assert.assertNotEquals;
 import static org.junit.Assert.assertNotNull;
 import static org.junit.Assert.assertTrue;
@@ -25,6 +26,7 @@ import org.junit.Before;
 import org.junit.Test;
 import org.junit.runner.RunWith;
 import org.rditf.core.Npz;
+import org.rditf.core.Preprocessing;
 import org.rditf.core.TestFiles;
 import org.robolectric.Robolectric;
 import org.robolectric.RobolectricTestRunner;
@@ -120,6 +122,15 @@ public class MainActivityTest {
         exits = python.get("exits").ints();
         predictions = python.get("predictions").ints();
         assertAsPython(0);
+    }
+
+    @Test
+    public void photographsForNetworksInColourAreNotInverted() throws Exception {
+        Choice choice = new Choice();
+        assertTrue(choice.inverts(new Preprocessing(28, 28, 1, 255, "bilinear")));
+        assertFalse(choice.inverts(new Preprocessing(32, 32, 3, 255, "bilinear")));
+        choice.drawn = true;
+        assertFalse(choice.inverts(new Preprocessing(28, 28, 1, 255, "bilinear")));
     }
 
     @Test

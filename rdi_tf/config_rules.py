@@ -35,6 +35,28 @@ def check_numbers(config):
     check_defence(config)
 
 
+def unreached_decays(training):
+    """What is doubtful about a step schedule that goes on after the last iteration.
+
+    No error: whoever wants the beginning of a schedule may have it, and runs that were trained so have to be read.
+
+    Args:
+      training: a `rdi_tf.config.TrainingConfig`.
+
+    Returns:
+      A sentence that names the iterations at which the learning rate will not fall, and the way out; None if there are
+      none.
+    """
+    beyond = [iteration for iteration in training.decay_at if iteration >= training.iterations]
+    if training.schedule != "step" or not beyond:
+        return None
+    return (
+        f"training.decay_at: {beyond} is not reached within training.iterations={training.iterations}, so that the "
+        "learning rate does not fall there; set training.decay_at, too, or training.schedule to one_cycle or cosine, "
+        "which follow the iterations"
+    )
+
+
 def _check_finite(value, path):
     if dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):

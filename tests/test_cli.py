@@ -16,6 +16,7 @@ from rdi_tf.cli import common
 from rdi_tf.cli import main as cli
 from rdi_tf.cli.library import LEVEL, library
 from rdi_tf.config import Config, preset_names
+from rdi_tf.config_rules import unreached_decays
 from rdi_tf.errors import ConfigError
 
 EVERY_COMMAND = pytest.mark.parametrize("name", list(cli.COMMANDS))
@@ -214,7 +215,16 @@ def test_train_names_the_run_after_the_configuration(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("rdi_tf.training.run.train", train)
-    assert run("train", "mnist-smallcnn").exception.args == (Path("runs/mnist-smallcnn"),)
+    result = run("train", "mnist-smallcnn")
+    assert (result.exception.args, result.stderr) == ((Path("runs/mnist-smallcnn"),), "")
+    shorter = run("train", "mnist-smallcnn", "--set", "training.iterations=2000")
+    (line,) = shorter.stderr.splitlines()
+    assert line.startswith("rdi-tf: warning: training.decay_at: [11700, 12900] is not reached")
+
+
+def test_the_example_of_train_follows_its_iterations():
+    *_, preset, option, setting = run("train", "--help").stdout.partition("Example:\n")[2].split()
+    assert option == "--set" and unreached_decays(Config.load(preset).with_settings([setting]).training) is None
 
 
 def test_calibrate_then_evaluate(trained):

@@ -6,6 +6,8 @@ import math
 from rdi_tf.defence.rules import check_defence
 from rdi_tf.errors import ConfigError
 
+LARGEST_SEED = 2**32 - 1  # that NumPy takes
+
 
 def check_numbers(config):
     """Refuse numbers that no run could use.
@@ -29,6 +31,8 @@ def check_numbers(config):
     for key, value in _below_one(config).items():
         if not 0 <= value < 1:
             raise ConfigError(f"{key}: expected 0 <= value < 1, got {value!r}")
+    if not config.training.seed <= LARGEST_SEED:
+        raise ConfigError(f"training.seed: expected at most {LARGEST_SEED}, got {config.training.seed!r}")
     _check_lists(config)
     for path, attack in _attacks(config).items():
         _check_restarts(path, attack)

@@ -155,6 +155,7 @@ REFUSED = [
     ("training.validation_images=0", "training.validation_images: expected at least 1"),
     ("training.checkpoint_seconds=-1", "training.checkpoint_seconds: expected at least 0"),
     ("training.seed=-1", "training.seed: expected at least 0"),
+    ("training.seed=99999999999", "training.seed: expected at most 4294967295, got 99999999999"),
     ("policy.shares=[1.5, -0.5]", "policy.shares: expected at least 0"),
     ("policy.shares=[0.5, 0.4]", "policy.shares: expected a sum of 1, .*0.9"),
     ("policy.calibration=shares", "policy.shares: expected one share for each exit"),
@@ -255,6 +256,7 @@ def test_values_on_the_border_are_accepted():
             "training.exit_weights=[0, 1]",
             "training.decay_at=[]",
             "training.decay_factor=1.0",
+            "training.seed=4294967295",
             "policy.shares=[0, 1]",
             "policy.max_accuracy_loss=0",
         ]

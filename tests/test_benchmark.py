@@ -178,6 +178,9 @@ def test_json_there_and_back(result, tmp_path):
     [
         ("[1]", "expected a benchmark of format 1"),
         ("{", "text that is not"),
+        (f'{{"format": {"1" * 5000}}}', "latency: expected JSON, got text that is not: .*digits"),
+        ("[" * 100_000, "latency: expected JSON, got text that is not: .*recursion"),
+        ('{"format": NaN}', "expected finite numbers, got NaN"),
         ('{"format": 2}', "expected a benchmark of format 1, got 2"),
         ('{"format": 1, "name": "x"}', "missing or unknown"),
     ],

@@ -233,8 +233,9 @@ def test_json_refuses_other_files(result, tmp_path):
     ]:
         with pytest.raises(DataError, match=message):
             EvaluationResult.from_json(json.dumps(wrong))
-    with pytest.raises(DataError, match="expected JSON"):
-        EvaluationResult.from_json("{")
+    for text in ("{", "1" * 5000, "[" * 100_000):
+        with pytest.raises(DataError, match="result: expected JSON"):
+            EvaluationResult.from_json(text)
     with pytest.raises(DataError, match="none.json cannot be read"):
         EvaluationResult.load(tmp_path / "none.json")
 

@@ -265,9 +265,12 @@ def test_command(tiny_bundle, images_file, tmp_path):
         (("--set", "clean"), "expected --images with it"),
         (("--max-seconds", "0"), "max_seconds: expected a number above 0"),
         (("--images", "none.npz"), "none.npz: cannot be read"),
+        (("--output", "nodir/x.json"), "--output 'nodir/x.json': expected a file in a folder that exists, nodir does"),
+        (("--output", "."), "--output '.': expected a file, got a folder"),
     ],
 )
-def test_command_refuses(tiny_bundle, arguments, message):
+def test_command_refuses(tiny_bundle, arguments, message, monkeypatch):
+    monkeypatch.setattr("rdi_tf.export.benchmark.benchmark", None)  # nothing is measured before
     found = run("benchmark", tiny_bundle(), *arguments)
     assert found.exit_code == 2 and message in found.stderr and len(found.stderr.splitlines()) == 1
 

@@ -150,6 +150,26 @@ def test_read_config_takes_run_folders_and_settings(tmp_path):
     assert (config.name, config.training.iterations) == ("mine", 7)
 
 
+@pytest.mark.parametrize("arguments", [("compare", "run"), ("report", "run", "--bundle", "bundle")])
+@pytest.mark.parametrize("place", ["taken", "taken/report"])
+def test_a_file_in_the_place_of_a_folder_is_refused_first(tmp_path, monkeypatch, arguments, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("")
+    result = run(*arguments, "--output", place)
+    assert_one_line_error(result, f"--output '{place}': expected a folder, but taken is a file")
+
+
+def test_outputs_that_can_be_written(tmp_path):
+    for check in (common.check_output_file, common.check_output_folder):
+        check(None)
+        check(Path("x.json"))
+        check(tmp_path / "new")
+    (tmp_path / "old.json").write_text("")
+    common.check_output_file(tmp_path / "old.json")
+    common.check_output_folder(tmp_path)
+    common.check_output_folder(tmp_path / "several" / "new" / "ones")
+
+
 def test_presets():
     listed = json.loads(run("presets", "--json").stdout)["presets"]
     assert [entry["name"] for entry in listed] == preset_names()

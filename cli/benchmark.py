@@ -49,6 +49,7 @@ def command(bundle, images, set_name, limit, output, host, serial, remote_comman
         raise ConfigError("--ssh and --adb: expected one of them, got both")
     if set_name is not None and images is None:
         raise ConfigError(f"--set {set_name!r}: expected --images with it, got none")
+    common.check_output_file(output)
     options = library("rdi_tf.export.benchmark").BenchmarkOptions(**measure)
     if host is not None or serial is not None:
         remote = library("rdi_tf.export.remote")

@@ -161,6 +161,39 @@ def parse_numbers(text, option):
         raise ConfigError(f"{option} {text!r}: expected numbers separated by commas") from error
 
 
+def check_output_file(path):
+    """Refuse, before the work that it is to keep, an --output that cannot become a file; None passes.
+
+    Args:
+      path: `Path` of the file, or None; its folder must be there.
+
+    Raises:
+      ConfigError: a folder, or a file in a folder that does not exist.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise ConfigError(f"--output {str(path)!r}: expected a file, got a folder")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--output {str(path)!r}: expected a file in a folder that exists, {path.parent} does not")
+
+
+def check_output_folder(path):
+    """Refuse, before the work that it is to keep, an --output that cannot become a folder; None passes.
+
+    Args:
+      path: `Path` of the folder, or None; it is made, with those above it, where it is missing.
+
+    Raises:
+      ConfigError: a file stands there, or where a folder above it should.
+    """
+    if path is None:
+        return
+    existing = next(place for place in (path, *path.parents) if place.exists())
+    if not existing.is_dir():
+        raise ConfigError(f"--output {str(path)!r}: expected a folder, but {existing} is a file")
+
+
 def command_line():
     """The command line that is running, for the record of a result."""
     return click.get_current_context().obj

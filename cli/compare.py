@@ -24,6 +24,7 @@ def command(runs, output, reported):
     Also against kilobytes where they are exported (RUN/export), and against milliseconds where `rdi-tf benchmark
     --output RUN/latency-DTYPE.json` kept what it found, each machine's for itself.
     """
+    common.check_output_folder(output)
     module = library("rdi_tf.reporting.compare")
     compared, files = module.compare_runs(runs, output, reported, library("rdi_tf.export.deployed").deployments)
     rows = [

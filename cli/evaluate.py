@@ -6,6 +6,7 @@ import click
 
 from rdi_tf.cli import common
 from rdi_tf.cli.library import library
+from rdi_tf.config_rules import LARGEST_SEED
 from rdi_tf.errors import ConfigError
 from rdi_tf.evaluation.reported import reported_beside
 from rdi_tf.evaluation.tables import to_text
@@ -42,7 +43,7 @@ attacks separated by commas, as main,rerouted,apgd-ce/average."""
 )
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many images of it.  [default: all]")
 @click.option("--batch-size", type=click.IntRange(1), default=250, show_default=True, help="Images at a time.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the attacks.")
+@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True, help="Seed of the attacks.")
 @common.data_dir_option
 @common.quiet_option
 def command(run, attacks, settings, epsilons, policy, policies, strategy, checks, reuse, save_images, quiet, **options):

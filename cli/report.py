@@ -30,6 +30,7 @@ def command(run, bundle, benchmark_file, output, data_dir):
     """
     if bundle is not None and benchmark_file is not None:
         raise ConfigError("--bundle and --benchmark: expected one of them, got both")
+    common.check_output_folder(output)
     latency = None
     if benchmark_file is not None:
         latency = library("rdi_tf.latency").LatencyResult.load(benchmark_file)

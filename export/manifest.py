@@ -208,8 +208,8 @@ class Manifest:
         try:
             table = json.loads(text, parse_constant=_refuse_constant)
         except BundleError:
-            raise
-        except (ValueError, RecursionError) as error:  # a ValueError alone: a whole number of thousands of digits
+            raise  # of `_refuse_constant`
+        except (ValueError, RecursionError) as error:  # no JSON, or more digits or levels than Python reads
             raise BundleError(f"{MANIFEST}: expected JSON, got text that is not: {error}") from error
         version = table.get("format") if isinstance(table, dict) else None
         if type(version) is not int or version < 1:

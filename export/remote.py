@@ -226,7 +226,7 @@ def _from_log(lines, run_id):
     for line in lines:
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue  # other things may carry the tag, such as logcat's own headings
         if not isinstance(entry, dict) or entry.get("id") != run_id:
             continue

@@ -14,7 +14,7 @@ from rdi_tf.evaluation.robustness import ExitAttacker
 from rdi_tf.network import load
 from rdi_tf.policies import decide, get_policy
 from rdi_tf.runs import RunFolder, atomic_path
-from rdi_tf.thresholds import calibrate
+from rdi_tf.thresholds import calibrate, check_policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +78,7 @@ def calibrate_run(run_dir, policy=None, data_dir=None, limit=None, progress=None
     run = RunFolder.open(run_dir)
     net = load_run(run)
     config = net.config if policy is None else dataclasses.replace(net.config, policy=policy)
+    check_policy(config.policy, exit_costs(net).executed_macs)
     found = CalibrationImages.of(net, config, data_dir, limit, progress).calibrate(config.policy)
     net.config, net.thresholds, net.calibrated_on = config, found.thresholds, found.source
     with atomic_path(run.model_file) as temporary:

@@ -6,6 +6,8 @@ import math
 from rdi_tf.defence.rules import check_defence
 from rdi_tf.errors import ConfigError
 
+LARGEST_SEED = 2**32 - 1  # that NumPy takes
+
 
 def check_numbers(config):
     """Refuse numbers that no run could use.
@@ -29,10 +31,34 @@ def check_numbers(config):
     for key, value in _below_one(config).items():
         if not 0 <= value < 1:
             raise ConfigError(f"{key}: expected 0 <= value < 1, got {value!r}")
+    if not config.training.seed <= LARGEST_SEED:
+        raise ConfigError(f"training.seed: expected at most {LARGEST_SEED}, got {config.training.seed!r}")
     _check_lists(config)
     for path, attack in _attacks(config).items():
         _check_restarts(path, attack)
     check_defence(config)
+
+
+def unreached_decays(training):
+    """What is doubtful about a step schedule that goes on after the last iteration.
+
+    No error: whoever wants the beginning of a schedule may have it, and runs that were trained so have to be read.
+
+    Args:
+      training: a `rdi_tf.config.TrainingConfig`.
+
+    Returns:
+      A sentence that names the iterations at which the learning rate will not fall, and the way out; None if there are
+      none.
+    """
+    beyond = [iteration for iteration in training.decay_at if iteration >= training.iterations]
+    if training.schedule != "step" or not beyond:
+        return None
+    return (
+        f"training.decay_at: {beyond} is not reached within training.iterations={training.iterations}, so that the "
+        "learning rate does not fall there; set training.decay_at, too, or training.schedule to one_cycle or cosine, "
+        "which follow the iterations"
+    )
 
 
 def _check_finite(value, path):

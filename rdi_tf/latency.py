@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rdi_tf.errors import DataError
-from rdi_tf.plain_values import build_dataclass, refuse_constant
+from rdi_tf.plain_values import build_dataclass, parse_json
 from rdi_tf.run_times import Statistics
 from rdi_tf.runs import write_atomic
 
@@ -255,10 +255,7 @@ class LatencyResult:
         Raises:
           DataError: other text.
         """
-        try:
-            table = json.loads(text, parse_constant=refuse_constant)
-        except json.JSONDecodeError as error:
-            raise DataError(f"latency: expected JSON, got text that is not: {error}") from error
+        table = parse_json(text, "latency")
         found = table.get("format") if isinstance(table, dict) else table
         if found != FORMAT or isinstance(found, bool):
             raise DataError(f"latency: expected a benchmark of format {FORMAT}, got {str(found)[:80]}")

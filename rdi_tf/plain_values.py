@@ -1,13 +1,34 @@
 """Dataclasses from plain values, as JSON holds them, checked field by field."""
 
 import dataclasses
+import json
 import typing
 
 from rdi_tf.errors import DataError
 
 
-def refuse_constant(text):
-    """For `json.loads`' parse_constant: NaN and infinities raise `DataError`."""
+def parse_json(text, place):
+    """Plain values from JSON text.
+
+    Args:
+      text: the text.
+      place: what to call it in errors.
+
+    Returns:
+      Dictionaries, lists, strings, numbers, booleans and None.
+
+    Raises:
+      DataError: text that is no JSON, holds NaN or infinities, or more digits or levels than Python reads.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except DataError:
+        raise  # of `_refuse_constant`
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place}: expected JSON, got text that is not: {error}") from error
+
+
+def _refuse_constant(text):
     raise DataError(f"result: expected finite numbers, got {text}")
 
 

@@ -19,12 +19,15 @@ PACKAGES = (
     "ai-edge-litert",
 )
 
+# "/", "./", "../", "~" or "C:\" where a value starts: at the beginning, or behind "=", a comma, a blank or a quote.
+_MARKED_PATH = re.compile(r"""(?:^|(?<=[=,\s"'\[{]))(?:~|\.{0,2}[/\\]|[A-Za-z]:[/\\])""")
+
 
 def provenance(command, seed):
     """Describe this run for a result.
 
     Args:
-      command: the command line, a list of arguments (as `sys.argv`) or a string; folders in it are left out.
+      command: the command line, as `strip_folders` takes it, which takes folders of this machine out of it.
       seed: the run's seed.
 
     Returns:
@@ -43,16 +46,36 @@ def provenance(command, seed):
 
 
 def strip_folders(command):
-    """The command line as one string, each path in it cut down to its last name; fractions such as 8/255 stay."""
+    """The command line without folders of this machine.
+
+    A path of this machine is absolute, starts with ~, ./ or ../, or leads to something that exists; it may stand behind
+    `KEY=`, too. Attacks such as apgd-ce/average, data sets such as imagenette/160px-v2 and fractions stay as they are.
+
+    Args:
+      command: a list of arguments, or a string as a shell reads it.
+
+    Returns:
+      The command line as one string, each such path cut down to its last name.
+    """
     arguments = shlex.split(command) if isinstance(command, str) else map(str, command)
     return shlex.join(_strip(argument) for argument in arguments)
 
 
 def _strip(argument):
-    option, equals, value = argument.rpartition("=")
-    if re.fullmatch(r"[\d.]+/[\d.]+", value):
+    start = _start_of_path(argument)
+    if start is None:
         return argument
-    return option + equals + re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    path = re.sub(r""".*[/\\](?=[^/\\"'])""", "", argument[start:], flags=re.DOTALL)
+    return argument[:start] + path.rstrip("/\\")
+
+
+def _start_of_path(argument):
+    """Where in an argument a path of this machine starts; None if there is none."""
+    marked = _MARKED_PATH.search(argument)
+    if marked is not None:
+        return marked.start()
+    starts = [0, *(equals.end() for equals in re.finditer("=", argument))]
+    return next((start for start in starts if os.path.exists(argument[start:])), None)
 
 
 def _versions():

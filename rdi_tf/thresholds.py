@@ -47,6 +47,26 @@ def calibrate(policy_config, exit_logits, labels, executed_macs):
     return calibrations[policy_config.calibration]()
 
 
+def check_policy(policy_config, executed_macs):
+    """Refuse what `calibrate` would refuse on whatever images: to be asked before a network is trained for it.
+
+    Args:
+      policy_config: a `rdi_tf.config.PolicyConfig`.
+      executed_macs: multiply-adds executed by an image that leaves at each exit, one number per exit.
+
+    Raises:
+      ConfigError: shares that do not fit the exits, costs that do not grow where they are searched over, a budget below
+        the first exit's cost.
+    """
+    exits = len(executed_macs)
+    if policy_config.calibration == "shares":
+        _check_shares(policy_config.shares, exits)
+    if policy_config.calibration == "least_macs":
+        _check_macs(executed_macs, exits)
+    if policy_config.calibration == "budget":
+        _check_budget(policy_config.budget, _check_macs(executed_macs, exits))
+
+
 def equal_share(policy, exit_logits):
     """Thresholds with which every exit takes an equal share of the calibration images.
 
@@ -79,10 +99,7 @@ def given_shares(policy, exit_logits, shares):
     """
     scores = _calibration_scores(policy, exit_logits)
     n, exits = scores.shape
-    shares = np.asarray(shares, np.float64)
-    if shares.shape != (exits,) or not (shares >= 0).all() or abs(shares.sum() - 1) > 1e-6:
-        raise ConfigError(f"policy.shares: expected {exits} numbers >= 0 with a sum of 1, got {shares.tolist()}")
-    gone_by = np.rint(np.cumsum(shares) * n).astype(int)
+    gone_by = np.rint(np.cumsum(_check_shares(shares, exits)) * n).astype(int)
     thresholds, staying = [], np.ones(n, bool)
     for k in range(exits - 1):
         arrived = scores[staying, k]
@@ -109,10 +126,7 @@ def for_budget(policy, exit_logits, labels, executed_macs, budget):
       ConfigError: unusable costs, or a budget below the first exit's cost.
     """
     search = _Search.on(policy, exit_logits, labels, executed_macs)
-    if not budget >= search.macs[0]:
-        raise ConfigError(
-            f"policy.budget: expected at least {search.macs[0]:.0f}, what the first exit alone costs, got {budget!r}"
-        )
+    _check_budget(budget, search.macs)
     within = budget * (1 + 1e-12)  # an average of equal costs may round to just above them
     return search.best(lambda accuracy, macs: np.where(macs <= within, search.accurate(accuracy, macs), -np.inf))
 
@@ -279,6 +293,20 @@ def _check_labels(labels, log_probabilities):
     if labels.min() < 0 or labels.max() >= classes:
         raise DataError(f"labels: expected 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
     return labels
+
+
+def _check_shares(shares, exits):
+    shares = np.asarray(shares, np.float64)
+    if shares.shape != (exits,) or not (shares >= 0).all() or abs(shares.sum() - 1) > 1e-6:
+        raise ConfigError(f"policy.shares: expected {exits} numbers >= 0 with a sum of 1, got {shares.tolist()}")
+    return shares
+
+
+def _check_budget(budget, macs):
+    if not budget >= macs[0]:
+        raise ConfigError(
+            f"policy.budget: expected at least {macs[0]:.0f}, what the first exit alone costs, got {budget!r}"
+        )
 
 
 def _check_macs(executed_macs, exits):

@@ -179,6 +179,9 @@ def test_json_there_and_back(result, tmp_path):
     [
         ("[1]", "expected a benchmark of format 2"),
         ("{", "text that is not"),
+        (f'{{"format": {"1" * 5000}}}', "latency: expected JSON, got text that is not: .*digits"),
+        ("[" * 100_000, "latency: expected JSON, got text that is not: .*recursion"),
+        ('{"format": NaN}', "expected finite numbers, got NaN"),
         ('{"format": 1}', "expected a benchmark of format 2, got 1"),
         ('{"format": 2, "name": "x"}', "missing or unknown"),
     ],
@@ -266,9 +269,12 @@ def test_command(tiny_bundle, images_file, tmp_path):
         (("--set", "clean"), "expected --images with it"),
         (("--max-seconds", "0"), "max_seconds: expected a number above 0"),
         (("--images", "none.npz"), "none.npz: cannot be read"),
+        (("--output", "nodir/x.json"), "--output 'nodir/x.json': expected a file in a folder that exists, nodir does"),
+        (("--output", "."), "--output '.': expected a file, got a folder"),
     ],
 )
-def test_command_refuses(tiny_bundle, arguments, message):
+def test_command_refuses(tiny_bundle, arguments, message, monkeypatch):
+    monkeypatch.setattr("rdi_tf.export.benchmark.benchmark", None)  # nothing is measured before
     found = run("benchmark", tiny_bundle(), *arguments)
     assert found.exit_code == 2 and message in found.stderr and len(found.stderr.splitlines()) == 1
 

@@ -16,6 +16,7 @@ from rdi_tf.cli import common
 from rdi_tf.cli import main as cli
 from rdi_tf.cli.library import LEVEL, library
 from rdi_tf.config import Config, preset_names
+from rdi_tf.config_rules import unreached_decays
 from rdi_tf.errors import ConfigError
 
 EVERY_COMMAND = pytest.mark.parametrize("name", list(cli.COMMANDS))
@@ -149,6 +150,26 @@ def test_read_config_takes_run_folders_and_settings(tmp_path):
     assert (config.name, config.training.iterations) == ("mine", 7)
 
 
+@pytest.mark.parametrize("arguments", [("compare", "run"), ("report", "run", "--bundle", "bundle")])
+@pytest.mark.parametrize("place", ["taken", "taken/report"])
+def test_a_file_in_the_place_of_a_folder_is_refused_first(tmp_path, monkeypatch, arguments, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("")
+    result = run(*arguments, "--output", place)
+    assert_one_line_error(result, f"--output '{place}': expected a folder, but taken is a file")
+
+
+def test_outputs_that_can_be_written(tmp_path):
+    for check in (common.check_output_file, common.check_output_folder):
+        check(None)
+        check(Path("x.json"))
+        check(tmp_path / "new")
+    (tmp_path / "old.json").write_text("")
+    common.check_output_file(tmp_path / "old.json")
+    common.check_output_folder(tmp_path)
+    common.check_output_folder(tmp_path / "several" / "new" / "ones")
+
+
 def test_presets():
     listed = json.loads(run("presets", "--json").stdout)["presets"]
     assert [entry["name"] for entry in listed] == preset_names()
@@ -214,7 +235,16 @@ def test_train_names_the_run_after_the_configuration(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("rdi_tf.training.run.train", train)
-    assert run("train", "mnist-smallcnn").exception.args == (Path("runs/mnist-smallcnn"),)
+    result = run("train", "mnist-smallcnn")
+    assert (result.exception.args, result.stderr) == ((Path("runs/mnist-smallcnn"),), "")
+    shorter = run("train", "mnist-smallcnn", "--set", "training.iterations=2000")
+    (line,) = shorter.stderr.splitlines()
+    assert line.startswith("rdi-tf: warning: training.decay_at: [11700, 12900] is not reached")
+
+
+def test_the_example_of_train_follows_its_iterations():
+    *_, preset, option, setting = run("train", "--help").stdout.partition("Example:\n")[2].split()
+    assert option == "--set" and unreached_decays(Config.load(preset).with_settings([setting]).training) is None
 
 
 def test_calibrate_then_evaluate(trained):

@@ -100,6 +100,19 @@ def test_two_of_four_inputs_go(tiny_config, large_digits):
         assert (zeros == 2).all(), name
 
 
+def test_what_is_kept_of_averages_is_pruned_too(tiny_config, tmp_path):
+    """Averages remember the weights from before the pruning; the validated and saved network has the zeros."""
+    settings = ["training.ema_decay=0.99", "training.iterations=3", "defence.name=standard", "model.exits=[]"]
+    config = pruning_config(tiny_config).with_settings(settings)
+
+    def make_network(config):
+        return PrunedRDINet(build_network(config.model), config)
+
+    run = train(config, tmp_path / "run", progress=False, make_network=make_network)
+    for layer in count_zeros(load(run.model_file).network)["layers"]:
+        assert layer["zeros"] / layer["weights"] == pytest.approx(0.5, abs=0.01), layer["name"]
+
+
 def test_blocks_of_dense_layers_go(tiny_config, large_digits):
     net = pruned(pruning_config(tiny_config, "block"), large_digits, 3)
     for name, kernel in kernels(net).items():

@@ -1,12 +1,14 @@
 """Configuration: TOML in and out, overrides, every refusal, and no TensorFlow."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 
 import pytest
 
 from rdi_tf.config import AttackConfig, Config, DefenceConfig, ModelConfig, PolicyConfig, TrainingConfig, preset_names
+from rdi_tf.config_rules import unreached_decays
 from rdi_tf.errors import ConfigError
 
 FULL = Config(
@@ -153,6 +155,7 @@ REFUSED = [
     ("training.validation_images=0", "training.validation_images: expected at least 1"),
     ("training.checkpoint_seconds=-1", "training.checkpoint_seconds: expected at least 0"),
     ("training.seed=-1", "training.seed: expected at least 0"),
+    ("training.seed=99999999999", "training.seed: expected at most 4294967295, got 99999999999"),
     ("policy.shares=[1.5, -0.5]", "policy.shares: expected at least 0"),
     ("policy.shares=[0.5, 0.4]", "policy.shares: expected a sum of 1, .*0.9"),
     ("policy.calibration=shares", "policy.shares: expected one share for each exit"),
@@ -253,10 +256,35 @@ def test_values_on_the_border_are_accepted():
             "training.exit_weights=[0, 1]",
             "training.decay_at=[]",
             "training.decay_factor=1.0",
+            "training.seed=4294967295",
             "policy.shares=[0, 1]",
             "policy.max_accuracy_loss=0",
         ]
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "beyond"),
+    [
+        (["training.iterations=2000"], r"\[11700, 12900\]"),
+        (["training.iterations=12900"], r"\[12900\]"),
+        (["training.iterations=12901"], None),
+        (["training.iterations=2000", "training.decay_at=[1500]"], None),
+        (["training.iterations=2000", "training.decay_at=[]"], None),
+        (["training.iterations=2000", "training.schedule=one_cycle"], None),
+    ],
+)
+def test_decays_that_are_not_reached_are_named(settings, beyond):
+    found = unreached_decays(Config().with_settings(settings).training)
+    if beyond is None:
+        assert found is None
+    else:
+        assert re.match(f"training.decay_at: {beyond} is not reached within training.iterations=", found)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_reach_their_decays(name):
+    assert unreached_decays(Config.load(name).training) is None
 
 
 def test_configurations_made_in_python_are_checked_too():

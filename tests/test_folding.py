@@ -78,6 +78,24 @@ def test_what_cannot_be_folded_stays(images):
     assert_same(model, folded, images)
 
 
+def always_training():
+    """A model whose batch norm takes the statistics of each batch, said by name, by place, and by a model inside."""
+    entry = keras.Input((32, 32, 3))
+    x = LAYERS.BatchNormalization()(LAYERS.Conv2D(4, 3)(entry), training=True)
+    x = LAYERS.BatchNormalization()(LAYERS.Conv2D(4, 3)(x), True)
+    inside = keras.Input(x.shape[1:])
+    inner = keras.Model(inside, LAYERS.BatchNormalization()(LAYERS.Conv2D(4, 3)(inside)))
+    x = LAYERS.BatchNormalization()(LAYERS.Conv2D(4, 3)(inner(x, training=True)), training=False)
+    return keras.Model(entry, x)
+
+
+def test_a_batch_norm_that_is_always_in_training_stays(images):
+    model = shaken(always_training())
+    folded = fold_batch_norm(model)
+    assert norms(folded) == 3  # the last is folded
+    assert_same(model, folded, images)
+
+
 def test_a_model_inside_whose_names_repeat_is_left_as_it_is(images):
     inner = build_network(Config.load("cifar10-resnet38").with_settings(["model.depth=8"]).model)
     entry = keras.Input((32, 32, 3))

@@ -203,6 +203,35 @@ def test_npz_that_claims_more_than_it_holds(tmp_path):
         read_arrays(tmp_path / "file.npz")
 
 
+def damaged(data):
+    """The same bytes but for some in the middle of the last member."""
+    middle = len(data) // 2
+    return data[:middle] + bytes(255 - byte for byte in data[middle : middle + 40]) + data[middle + 40 :]
+
+
+def encrypted(data):
+    """The same file with the flag "encrypted" in every header, which is all that zipfile looks at first."""
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = data.find(header)
+        while start >= 0:
+            data = data[: start + flags] + bytes([data[start + flags] | 1]) + data[start + flags + 1 :]
+            start = data.find(header, start + 4)
+    return data
+
+
+@pytest.mark.parametrize("spoil", [damaged, encrypted])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_npz_that_cannot_be_unpacked(tmp_path, method, spoil):
+    content = io.BytesIO()
+    np.save(content, np.random.default_rng(0).normal(size=2000))
+    with zipfile.ZipFile(tmp_path / "file.npz", "w", method) as archive:
+        archive.writestr("weight.npy", content.getvalue())
+    assert list(read_arrays(tmp_path / "file.npz")) == ["weight"]
+    (tmp_path / "file.npz").write_bytes(spoil((tmp_path / "file.npz").read_bytes()))
+    with pytest.raises(CheckpointError, match="no PyTorch checkpoint that can be trusted"):
+        read_arrays(tmp_path / "file.npz")
+
+
 @LAYOUTS
 @pytest.mark.parametrize(
     "tensor, reason",

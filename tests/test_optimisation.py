@@ -84,6 +84,14 @@ def test_own_weights_come_back_after_an_error(model):
     assert weight.numpy() == 1.0
 
 
+def test_averages_obey_what_must_hold_of_the_weights(model):
+    (weight,) = model.weights
+    average = WeightAverage(model, decay=0.5, constrain=lambda: weight.assign(0 * weight))
+    with average.applied():
+        assert weight.numpy() == 0.0
+    assert weight.numpy() == 4.0
+
+
 def test_averages_hold_batch_norm_statistics():
     model = keras.Sequential([keras.layers.BatchNormalization(input_shape=(2,))])
     average = WeightAverage(model, decay=0.0)

@@ -48,6 +48,7 @@ elif arguments[0] == "shell" and arguments[1].startswith("am start"):
 elif arguments[0] == "logcat":
     run_id = json.loads(log.with_suffix(".args").read_text())["id"]
     print("--------- beginning of main")
+    print("1" * 5000)
     print(answer.read_text().replace("$ID", run_id))
 """
 

@@ -233,8 +233,9 @@ def test_json_refuses_other_files(result, tmp_path):
     ]:
         with pytest.raises(DataError, match=message):
             EvaluationResult.from_json(json.dumps(wrong))
-    with pytest.raises(DataError, match="expected JSON"):
-        EvaluationResult.from_json("{")
+    for text in ("{", "1" * 5000, "[" * 100_000):
+        with pytest.raises(DataError, match="result: expected JSON"):
+            EvaluationResult.from_json(text)
     with pytest.raises(DataError, match="none.json cannot be read"):
         EvaluationResult.load(tmp_path / "none.json")
 
@@ -326,7 +327,7 @@ def test_csv(result):
 
 
 def test_provenance_is_plain_and_says_what_is_installed():
-    found = provenance(["/usr/local/bin/rdi-tf", "evaluate", "runs/mnist"], 7)
+    found = provenance(["/usr/local/bin/rdi-tf", "evaluate", "./runs/mnist"], 7)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert (found["seed"], found["command"]) == (7, "rdi-tf evaluate mnist")
     assert found["versions"]["numpy"] == np.__version__
@@ -342,10 +343,23 @@ def test_provenance_is_plain_and_says_what_is_installed():
         (["rdi-tf", "--data", "~/images", "C:\\Users\\me\\run"], "rdi-tf --data images run"),
         (["rdi-tf", "--epsilon", "8/255", "--set=evaluation.epsilon=8/255"], None),
         (["rdi-tf", "--set", "training.learning_rate=0.1", "-v"], None),
-        (["rdi-tf", "a b/c d"], "rdi-tf 'c d'"),
+        (["rdi-tf", "/a b/c d"], "rdi-tf 'c d'"),
+        (["rdi-tf", "--set", "data.name=../images", "--name=~/a=b/c"], "rdi-tf --set data.name=images --name=c"),
+        (["rdi-tf", "--set", 'data.name = "/home/me/images/"'], """rdi-tf --set 'data.name = "images/"'"""),
+        (["rdi-tf", "--remote-command", "nice /home/pi/bin/rdi-tf"], "rdi-tf --remote-command 'nice rdi-tf'"),
+        ("rdi-tf evaluate runs/mnist/ --set=data.name=runs/mnist", "rdi-tf evaluate mnist --set=data.name=mnist"),
+        (
+            "rdi-tf evaluate runs/mnist --attacks apgd-ce/average,square/main --set data.name=imagenette/160px-v2 "
+            "--epsilons 8/255,16/255",
+            "rdi-tf evaluate mnist --attacks apgd-ce/average,square/main --set data.name=imagenette/160px-v2 "
+            "--epsilons 8/255,16/255",
+        ),
     ],
 )
-def test_folders_are_stripped(command, stripped):
+def test_folders_are_stripped(command, stripped, tmp_path, monkeypatch):
+    """Of the relative paths those that exist: runs/mnist."""
+    (tmp_path / "runs" / "mnist").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
     assert strip_folders(command) == (stripped or " ".join(command))
 
 

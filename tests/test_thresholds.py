@@ -8,7 +8,7 @@ import pytest
 from rdi_tf.config import PolicyConfig
 from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.policies import POLICIES, Policy, decide
-from rdi_tf.thresholds import calibrate, equal_share, for_budget, given_shares, least_macs
+from rdi_tf.thresholds import calibrate, check_policy, equal_share, for_budget, given_shares, least_macs
 
 MACS = (100, 250, 400, 700)
 SMOOTH = [policy for name, policy in POLICIES.items() if name != "patience"]
@@ -265,6 +265,32 @@ def test_calibrate_by_name(policy, settings):
     }[config.calibration]()
     assert thresholds == direct == calibrate(config, logits, labels, MACS)
     assert len(thresholds) == 3 and all(type(value) is float for value in thresholds)
+
+
+@pytest.mark.parametrize(
+    ("settings", "macs"),
+    [
+        ({"calibration": "shares", "shares": (0.5, 0.5)}, MACS),
+        ({"calibration": "budget", "budget": 99.0}, MACS),
+        ({"calibration": "budget", "budget": 300.0}, (100, 300, 200, 400)),
+        ({"calibration": "least_macs"}, (100, 300, 200, 400)),
+    ],
+)
+def test_what_no_images_make_possible_is_refused_without_them(settings, macs):
+    logits, labels = images(30)
+    config = PolicyConfig(**settings)
+    with pytest.raises(ConfigError) as with_images:
+        calibrate(config, logits, labels, macs)
+    with pytest.raises(ConfigError) as without:
+        check_policy(config, macs)
+    assert str(without.value) == str(with_images.value)
+
+
+def test_what_is_possible_is_not_refused():
+    check_policy(PolicyConfig(calibration="shares", shares=(0.4, 0.3, 0.2, 0.1)), MACS)
+    check_policy(PolicyConfig(calibration="budget", budget=100.0), MACS)
+    check_policy(PolicyConfig(calibration="least_macs"), MACS)
+    check_policy(PolicyConfig(calibration="equal_share", shares=(0.5, 0.5)), (100, 300, 200, 400))
 
 
 def test_single_exit_needs_no_threshold():

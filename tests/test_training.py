@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from rdi_tf._keras import keras
-from rdi_tf.errors import CheckpointError
+from rdi_tf.errors import CheckpointError, ConfigError
 from rdi_tf.models import registry
 from rdi_tf.models.layers import batch_norm, convolution, relu
 from rdi_tf.network import build, load
@@ -275,6 +275,19 @@ def test_other_ways_end_the_same_when_stopped_midway(config, tmp_path, name):
     stop(config, tmp_path / "run", lambda keeper: keeper.iteration == 4)
     stopped = train(config, tmp_path / "run", progress=False)
     assert_same_end(stopped, train(config, tmp_path / "whole", progress=False))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["policy.calibration=shares", "policy.shares=[0.5, 0.25, 0.25]"], r"policy.shares: expected 2 numbers"),
+        (["policy.calibration=budget", "policy.budget=1.0"], r"policy.budget: expected at least \d+, .* got 1.0"),
+    ],
+)
+def test_a_policy_that_the_exits_cannot_follow_is_refused_before_training(config, tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        train(config.with_settings(settings), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_broken_loss_ends_the_run_and_is_not_saved(config, tmp_path):

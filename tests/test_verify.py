@@ -130,6 +130,26 @@ def test_verify_command(folder):
     assert [check["passed"] for check in document["checks"]] == [True, False, False]
 
 
+@pytest.mark.parametrize(
+    ("options", "value"),
+    [
+        (("--attack", "nonsense", "--limit", "3"), "--limit '3'"),
+        (("--attack", "average"), "--attack 'average'"),
+        (("--attacked", "500"), "--attacked '500'"),
+        (("--data-dir", "tfds"), "--data-dir 'tfds'"),
+    ],
+)
+def test_verify_refuses_options_of_run_without_run(folder, options, value):
+    result = rdi_tf("verify", str(folder), *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"rdi-tf: error: {value}: expected --run with it, got none\n"
+
+
+def test_verify_takes_no_offence_at_the_environment(folder, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(folder))
+    assert rdi_tf("verify", str(folder)).exit_code == 0
+
+
 def test_predict_command(folder, picture):
     path, index = picture
     golden = Bundle.open(folder).golden()

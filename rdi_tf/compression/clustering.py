@@ -44,14 +44,10 @@ class ClusteredRDINet(RDINet):
             for layer in layers
             if tf.size(layer.kernel) > self._clusters
         ]
-        self._share_values()
+        self.constrain_weights()
 
-    def update_weights(self, gradients):
-        """Apply gradients; weights of one cluster go on sharing a value."""
-        super().update_weights(gradients)
-        self._share_values()
-
-    def _share_values(self):
+    def constrain_weights(self):
+        """Set the weights of each cluster to their mean."""
         for kernel, members in zip(self._kernels, self._members, strict=True):
             means = tf.math.unsorted_segment_mean(kernel, members, self._clusters)
             kernel.assign(tf.gather(means, members))

@@ -47,9 +47,8 @@ class PrunedRDINet(RDINet):
             pruner.pruning_obj.weight_mask_op()
         return super().train_step(data)
 
-    def update_weights(self, gradients):
-        """Apply gradients; what is pruned stays zero."""
-        super().update_weights(gradients)
+    def constrain_weights(self):
+        """Set what is pruned to zero."""
         for pruner in self._pruners:
             pruner.pruning_obj.weight_mask_op()
 

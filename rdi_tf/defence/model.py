@@ -205,8 +205,6 @@ class AdversarialModel(keras.Model):
     def update_weights(self, gradients):
         """Apply the gradients of this replica's mean loss; the optimiser adds up those of all replicas.
 
-        What must hold of the weights after each update is restored by those who override this.
-
         Args:
           gradients: of each trainable variable, in order.
         """
@@ -217,6 +215,10 @@ class AdversarialModel(keras.Model):
         if replicas > 1:
             gradients = [g / replicas for g in gradients]
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        self.constrain_weights()
+
+    def constrain_weights(self):
+        """Restore what must hold of the weights, after an update or once averages took their place; here nothing."""
 
     def _training_outputs(self, images, seed):
         with seed_scope(seed):

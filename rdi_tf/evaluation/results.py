@@ -14,7 +14,7 @@ import numpy as np
 
 from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.evaluation.efficacy import efficacy
-from rdi_tf.plain_values import build_dataclass, refuse_constant
+from rdi_tf.plain_values import build_dataclass, parse_json
 from rdi_tf.policies import decide
 from rdi_tf.runs import write_atomic
 
@@ -157,10 +157,7 @@ class EvaluationResult:
     @classmethod
     def from_json(cls, text):
         """The result that `to_json` wrote, now or in format 1; other text raises `DataError`."""
-        try:
-            table = json.loads(text, parse_constant=refuse_constant)
-        except json.JSONDecodeError as error:
-            raise DataError(f"result: expected JSON, got text that is not: {error}") from error
+        table = parse_json(text, "result")
         found = table.get("format") if isinstance(table, dict) else table
         if found not in (1, FORMAT) or isinstance(table, int):
             raise DataError(f"result: expected an evaluation of format {FORMAT} or 1, got {str(found)[:80]}")

@@ -8,10 +8,12 @@ before its size has been held against what the file has. NumPy only.
 """
 
 import io
+import lzma
 import math
 import pickle
 import pickletools
 import zipfile
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +34,8 @@ BROKEN_PICKLE = (
     TypeError,
     ValueError,
 )
+# Of members that are damaged (by each way to compress), encrypted, or compressed in a way that zipfile does not know.
+BROKEN_ZIP = (zipfile.BadZipFile, lzma.LZMAError, zlib.error, OSError, RuntimeError)
 
 # What torch.save writes for a dictionary of tensors and plain values. No operation that calls more than REDUCE does.
 OPERATIONS = frozenset(
@@ -128,7 +132,7 @@ def read_arrays(path):
         else:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 arrays = (_read_npz if _is_npz(archive) else _read_zip)(archive)
-    except (*BROKEN_PICKLE, zipfile.BadZipFile) as error:
+    except (*BROKEN_PICKLE, *BROKEN_ZIP) as error:
         raise CheckpointError(f"{path}: no PyTorch checkpoint that can be trusted: {error}") from error
     if not arrays:
         raise CheckpointError(f"{path}: holds no arrays")

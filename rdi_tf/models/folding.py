@@ -18,7 +18,8 @@ def fold_batch_norm(network):
     """Fold every batch norm that can be into the convolution before it.
 
     Kernels are scaled whenever the network runs, so that it follows the original's weights if they change. Others
-    than float32 Conv2D and DepthwiseConv2D without activation, whose output only the batch norm takes, stay apart.
+    than float32 Conv2D and DepthwiseConv2D without activation, whose output only the batch norm takes, stay apart, as
+    does a batch norm that was called with training=True and takes the statistics of each batch.
 
     Args:
       network: functional tf_keras model.
@@ -48,10 +49,18 @@ def _pairs(network):
     for node in nodes:
         if not isinstance(node.layer, keras.layers.BatchNormalization) or calls[id(node.layer)] > 1:
             continue
+        if not _follows_the_mode(node):
+            continue
         tensor = node.keras_inputs[0]
         before = producers.get(id(tensor))
         if uses[id(tensor)] == 1 and calls[id(before)] == 1 and _can_carry(before, node.layer):
             yield before, node.layer
+
+
+def _follows_the_mode(node):
+    """Whether a call says nothing of training but maybe False, so that it is in inference mode when its model is."""
+    said = [*node.call_args[1:], node.call_kwargs.get("training")]
+    return all(training is None or training is False for training in said)
 
 
 def _can_carry(layer, norm):

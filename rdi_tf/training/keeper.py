@@ -43,7 +43,8 @@ class RunKeeper(keras.callbacks.Callback):
         self._cluster = cluster or Cluster(None)
         self.run, self.config, self.progress = run, config, progress and self._cluster.is_chief
         self._net = net
-        self._average = WeightAverage(net, config.training.ema_decay) if config.training.ema_decay else None
+        decay = config.training.ema_decay  # of the network alone: masks of what is pruned stand beside it
+        self._average = WeightAverage(net.network, decay, net.constrain_weights) if decay else None
         self._validator = Validator(net, config, *validation, self._cluster)
         net.optimizer.build(net.trainable_variables)
         parts = {"net": net, "optimizer": net.optimizer, "metrics": net.metrics}

@@ -65,14 +65,17 @@ class WeightAverage(tf.Module):
     The decay is shortened early on, min(decay, (1 + n) / (10 + n)), so that the first weights are forgotten.
     """
 
-    def __init__(self, model, decay):
+    def __init__(self, model, decay, constrain=None):
         """Start from the model's present weights.
 
         Args:
           model: a built tf_keras model.
           decay: decay per iteration, 0 <= decay < 1.
+          constrain: callable without arguments that restores what must hold of the model's weights, of which averages
+            know nothing (zeros of weights that were pruned on the way); None where nothing must.
         """
         super().__init__()
+        self._constrain = constrain
         self._weights = [weight for weight in model.weights if weight.dtype.is_floating]
         self._averages = [tf.Variable(weight, trainable=False) for weight in self._weights]
         self._decay = decay
@@ -92,6 +95,8 @@ class WeightAverage(tf.Module):
         for weight, average in zip(self._weights, self._averages, strict=True):
             weight.assign(average)
         try:
+            if self._constrain is not None:
+                self._constrain()
             yield
         finally:
             for weight, value in zip(self._weights, own, strict=True):

@@ -1,13 +1,14 @@
 """Training runs: everything in one folder, resumable, the most robust validation checkpoint kept."""
 
 from rdi_tf._keras import keras
-from rdi_tf.calibration import calibrate_run, load_run
+from rdi_tf.calibration import calibrate_run, exit_costs, load_run
 from rdi_tf.data.batches import as_arrays, check_num_classes, explain_unreadable, load_dataset, training_batches
 from rdi_tf.distribution import open_cluster
 from rdi_tf.errors import ConfigError, TrainingError
 from rdi_tf.network import build
 from rdi_tf.precision import precision
 from rdi_tf.runs import RunFolder
+from rdi_tf.thresholds import check_policy
 from rdi_tf.training.checkpoints import full_disk_explained
 from rdi_tf.training.keeper import RunKeeper
 from rdi_tf.training.optimisation import sgd
@@ -33,7 +34,8 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None, stra
 
     Raises:
       CheckpointError: the folder holds another run, or no checkpoint in it can be read and fits.
-      ConfigError: a strategy that cannot be had here, or replicas that cannot share a batch equally.
+      ConfigError: a strategy that cannot be had here, replicas that cannot share a batch equally, or a policy that the
+        network's exits cannot follow.
       DataError: the data set cannot be had.
       TrainingError: the loss or the weights are no longer numbers, or the disk is full.
     """
@@ -42,6 +44,7 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None, stra
     keras.utils.set_random_seed(config.training.seed)
     with cluster.scope(), precision(config.training.precision):
         net = _compiled((make_network or _fresh_network)(config), config)
+    check_policy(config.policy, exit_costs(net).executed_macs)
     dataset = load_dataset(config.data, "validation", config.model.input_shape, data_dir)
     check_num_classes(dataset.class_names, config.model.num_classes)
     validation = as_arrays(dataset, limit=config.training.validation_images)

@@ -175,6 +175,22 @@ def test_another_configuration_is_not_resumed(config, finished):
         train(config.with_settings(["training.seed=1"]), finished.path, progress=False)
 
 
+@pytest.mark.parametrize("kept", ["model.keras", "history.csv"])
+def test_a_model_without_checkpoints_is_not_overwritten(config, finished, tmp_path, kept):
+    run = RunFolder.create(tmp_path / "run", config)  # as import-weights leaves it, or a copy without checkpoints/
+    shutil.copy(finished.path / kept, run.path)
+    before = (run.path / kept).read_bytes()
+    with pytest.raises(CheckpointError, match=f"run holds {kept}, but no checkpoint to go on from.*another folder"):
+        train(config, run.path, progress=False)
+    assert (run.path / kept).read_bytes() == before
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(config, finished, tmp_path):
+    run = RunFolder.create(tmp_path / "run", config)
+    (run.checkpoints / ".ckpt-3.abcd").mkdir()
+    assert_same_end(train(config, run.path, progress=False), finished)
+
+
 def test_the_checkpoint_before_a_damaged_one_is_taken(config, finished, tmp_path, capsys):
     run = RunFolder.open(shutil.copytree(finished.path, tmp_path / "run"))
     next(newest_checkpoint(run).glob("*.data*")).write_bytes(b"")

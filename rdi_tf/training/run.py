@@ -32,7 +32,8 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None, stra
       The `RunFolder`; its model.keras holds the most robust validated weights, calibrated by the run's own policy.
 
     Raises:
-      CheckpointError: the folder holds another run, or no checkpoint in it can be read and fits.
+      CheckpointError: the folder holds another run, or a model without a checkpoint to go on from, or no checkpoint in
+        it can be read and fits.
       ConfigError: a strategy that cannot be had here, or replicas that cannot share a batch equally.
       DataError: the data set cannot be had.
       TrainingError: the loss or the weights are no longer numbers, or the disk is full.

@@ -13,10 +13,11 @@ import pytest
 import tensorflow as tf
 
 from rdi_tf._keras import keras
+from rdi_tf.calibration import load_run
 from rdi_tf.errors import CheckpointError
 from rdi_tf.models import registry
 from rdi_tf.models.layers import batch_norm, convolution, relu
-from rdi_tf.network import build, load
+from rdi_tf.network import attach_exits, build, load
 from rdi_tf.runs import RunFolder
 from rdi_tf.training import run as training
 from rdi_tf.training.run import TrainingError, train
@@ -234,6 +235,21 @@ def test_the_most_robust_weights_are_kept_averaged(config, tmp_path, monkeypatch
         assert np.any(weight != last)
     averaged, own = seen[3], final_state(run)
     assert not any(np.array_equal(averaged[0], value) for name, value in own.items() if name.startswith("net/"))
+
+
+def test_a_network_of_ones_own_is_trained_and_knows_its_run(config, tmp_path):
+    """As docs/extending.md says: exits on any classifier; one that other thresholds and settings came with."""
+
+    def make_network(config):
+        net = attach_exits(build_tiny(config.model), ["stem"])
+        net.thresholds = (0.0,)
+        return net
+
+    config = config.with_settings(["training.iterations=2", "training.validate_every=2"])
+    run = train(config, tmp_path / "run", progress=False, make_network=make_network)
+    net = load_run(run)
+    assert net.config == config
+    assert net.thresholds != (0.0,) and net.calibrated_on.split == "validation"
 
 
 CHEAPER = {

@@ -24,7 +24,8 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None, stra
       run_dir: the run's folder; made if it is not there, resumed if it holds a run of the same configuration.
       data_dir: TFDS directory; None for TFDS_DATA_DIR or TFDS's default.
       progress: show a progress bar on standard error.
-      make_network: callable `Config` -> `RDINet` to be trained; None for the configuration's with fresh weights.
+      make_network: callable `Config` -> `RDINet` to be trained, which is given `config` and loses its thresholds; None
+        for the configuration's with fresh weights.
       strategy: one of `rdi_tf.distribution.STRATEGIES`. It is no part of the run: one that was begun on one device may
         be carried on by many. With "multi-worker", every machine calls this with the same arguments.
 
@@ -56,6 +57,8 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None, stra
 
 
 def _compiled(net, config):
+    # One of `make_network` may know no configuration, as `attach_exits` makes it, or that of another run.
+    net.config, net.thresholds, net.calibrated_on = config, None, None
     net.compile(
         sgd(config.training),
         defence=config.defence,

@@ -197,7 +197,7 @@ def test_two_workers_train_as_one(config_file, alone, free_ports, tmp_path):
     workers = [start(config_file, run_dir, "multi-worker", index, ports) for index in range(2)]
     assert_same(finish(run_dir, *workers), alone)
     left = {path.name for path in run_dir.iterdir()}
-    assert left == {"config.toml", "history.csv", "model.keras", "checkpoints", "logs", "evaluation"}
+    assert left == {"config.toml", "history.csv", "model.keras", "checkpoints", "logs", "evaluation", "lock"}
     assert len(list((run_dir / "logs").glob("events*"))) == 1
 
 

@@ -176,6 +176,16 @@ def test_another_configuration_is_not_resumed(config, finished):
         train(config.with_settings(["training.seed=1"]), finished.path, progress=False)
 
 
+def test_a_folder_that_is_being_trained_is_left_alone(config, finished, tmp_path):
+    pytest.importorskip("fcntl")
+    run = RunFolder.open(shutil.copytree(finished.path, tmp_path / "run"))
+    shutil.rmtree(newest_checkpoint(run))
+    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
+    with run.locked(), pytest.raises(CheckpointError, match="run is being trained by another process"):
+        train(config, run.path, progress=False)
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
+
+
 @pytest.mark.parametrize("kept", ["model.keras", "history.csv"])
 def test_a_model_without_checkpoints_is_not_overwritten(config, finished, tmp_path, kept):
     run = RunFolder.create(tmp_path / "run", config)  # as import-weights leaves it, or a copy without checkpoints/

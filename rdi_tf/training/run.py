@@ -34,7 +34,7 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None, stra
 
     Raises:
       CheckpointError: the folder holds another run, or a model without a checkpoint to go on from, or no checkpoint in
-        it can be read and fits.
+        it can be read and fits, or another process trains in it.
       ConfigError: a strategy that cannot be had here, or replicas that cannot share a batch equally.
       DataError: the data set cannot be had.
       TrainingError: the loss or the weights are no longer numbers, or the disk is full.

@@ -30,6 +30,7 @@ class RunFolder:
       model_file: model.keras, the best validation checkpoint with its thresholds inside.
       checkpoints: checkpoints/, what a resumed run starts from.
       history_file: history.csv, one row for each validation.
+      training_file: training.json, the command, versions and machine of each start.
       logs: logs/, for TensorBoard.
       evaluation: evaluation/, one JSON file for each evaluation.
       lock_file: lock, an empty file that the process that trains holds locked; it stays there.
@@ -41,6 +42,7 @@ class RunFolder:
         self.model_file = self.path / "model.keras"
         self.checkpoints = self.path / "checkpoints"
         self.history_file = self.path / "history.csv"
+        self.training_file = self.path / "training.json"
         self.logs = self.path / "logs"
         self.evaluation = self.path / "evaluation"
         self.lock_file = self.path / "lock"

@@ -20,6 +20,7 @@ from rdi_tf.models.layers import batch_norm, convolution, relu
 from rdi_tf.network import attach_exits, build, load
 from rdi_tf.runs import RunFolder
 from rdi_tf.training import run as training
+from rdi_tf.training.record import read_records
 from rdi_tf.training.run import TrainingError, train
 
 ITERATIONS = 6
@@ -131,8 +132,24 @@ def test_a_run_leaves_history_checkpoint_and_calibrated_model(config, finished):
     assert not [path for path in finished.path.iterdir() if path.name.startswith(".")]
 
 
+def test_a_run_says_what_it_was_trained_with(config, finished):
+    (start,) = read_records(finished)
+    assert start["versions"]["tensorflow"] == tf.__version__
+    assert start["processor"] and start["date"] and start["seed"] == config.training.seed
+    assert (start["strategy"], start["replicas"], start["from_iteration"]) == ("single", 1, 0)
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[1]"])
+def test_another_file_in_the_place_of_the_record_is_named(config, tmp_path, content):
+    run = RunFolder.create(tmp_path / "run", config)
+    run.training_file.write_text(content)
+    with pytest.raises(CheckpointError, match="training.json: (not JSON|expected a list of objects)"):
+        read_records(run)
+
+
 def test_a_finished_run_is_left_as_it_is(config, finished):
-    before = {path: path.stat().st_mtime_ns for path in (finished.model_file, finished.history_file)}
+    kept = (finished.model_file, finished.history_file, finished.training_file)
+    before = {path: path.stat().st_mtime_ns for path in kept}
     train(config, finished.path, progress=False)
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -141,8 +158,12 @@ def test_a_run_stopped_midway_ends_as_one_that_was_not(config, finished, tmp_pat
     stop(config, tmp_path / "run", lambda keeper: keeper.iteration == 4)
     run = RunFolder.open(tmp_path / "run")
     assert [row["iteration"] for row in history(run)] == [3]
-    train(config, run.path, progress=False)
+    (run.path / ".training.abcd.json").touch()  # of a process that was killed
+    train(config, run.path, progress=False, command="rdi-tf train /home/someone/run")
     assert_same_end(run, finished)
+    starts = read_records(run)
+    assert [(start["from_iteration"], start["command"]) for start in starts] == [(0, ""), (4, "rdi-tf train run")]
+    assert not list(run.path.glob(".*"))
 
 
 def test_a_run_stopped_in_its_last_validation_makes_it_up(config, finished, tmp_path, monkeypatch):

@@ -100,8 +100,8 @@ class RunKeeper(keras.callbacks.Callback):
         for path in self.run.checkpoints.glob("validation-*"):
             if path != self._validation_folder:
                 shutil.rmtree(path)
-        for name in (self.run.model_file.stem, self.run.history_file.stem):
-            for path in self.run.path.glob(f".{name}.*"):
+        for file in (self.run.model_file, self.run.history_file, self.run.training_file):
+            for path in self.run.path.glob(f".{file.stem}.*"):
                 path.unlink()
 
     def __enter__(self):

@@ -44,7 +44,9 @@ def command(run, iterations, run_dir, settings, data_dir, quiet, **methods):
             *settings,
         )
     compress_run = library("rdi_tf.compression.runs").compress_run
-    made, found = compress_run(run, compression, run_dir, settings, data_dir=data_dir, progress=not quiet)
+    made, found = compress_run(
+        run, compression, run_dir, settings, data_dir=data_dir, progress=not quiet, command=common.command_line()
+    )
     best = best_validation(made.history_file)
     data = {"run": str(made.path), "model": str(made.model_file), "best_validation": best, **found}
     return common.Report(data, _text(made, best, found))

@@ -34,7 +34,7 @@ def command(run_dir, settings, quiet):
     config = Config.load(PRESET).with_settings(settings)
     progress = None if quiet else common.attack_progress
     line = common.command_line()
-    run = library("rdi_tf.training.run").train(config, run_dir, progress=not quiet)
+    run = library("rdi_tf.training.run").train(config, run_dir, progress=not quiet, command=line)
     found = library("rdi_tf.calibration").calibrate_run(run.path, config.policy, progress=progress)
     result = library("rdi_tf.evaluation.run").evaluate(run.path, progress=progress, command=line)
     library("rdi_tf.evaluation.sample_images").save_images(run.path, KEPT_IMAGES)

@@ -33,7 +33,8 @@ def command(config, run_dir, strategy, settings, data_dir, quiet):
         click.echo(f"rdi-tf: warning: {doubt}", err=True)
     folder = run_dir or common.run_folder_of(config) or Path("runs") / chosen.name
     train = library("rdi_tf.training.run").train
-    run = train(chosen, folder, data_dir=data_dir, progress=not quiet, strategy=strategy)
+    line = common.command_line()
+    run = train(chosen, folder, data_dir=data_dir, progress=not quiet, strategy=strategy, command=line)
     best = best_validation(run.history_file)
     text = (
         f"{run.model_file}: best at iteration {best['iteration']} of {chosen.training.iterations}, on validation "

@@ -158,7 +158,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def run_folder(self, path, config):
-        """Context manager: the run's folder, in which the chief writes; others work on a copy that is thrown away.
+        """Context manager: the run's folder, where the chief alone writes; others work on a copy that is thrown away.
 
         TensorFlow wants every process to save, since values that are spread over replicas are gathered for it.
 
@@ -168,12 +168,16 @@ class Cluster:
 
         Yields:
           A `RunFolder`.
+
+        Raises:
+          CheckpointError: the folder holds something else, or another process trains in it.
         """
         if self.is_chief:
             run = RunFolder.create(path, config)
-            self.wait()  # the folder is there
-            self.wait()  # the others have read it
-            yield run
+            with run.locked():
+                self.wait()  # the folder is there
+                self.wait()  # the others have read it
+                yield run
             return
         self.wait()
         with tempfile.TemporaryDirectory() as folder:

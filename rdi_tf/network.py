@@ -13,12 +13,13 @@ from rdi_tf.calibration_source import CalibrationSource
 from rdi_tf.config import Config
 from rdi_tf.defence.model import AdversarialModel
 from rdi_tf.errors import CheckpointError, ConfigError
+from rdi_tf.model_files import refuse_code
 from rdi_tf.models import attach_branches, build_network, fold_batch_norm
 from rdi_tf.models.random_layers import seed_random_layers
 from rdi_tf.precision import computes_in_float16, gradient_scaled
 from rdi_tf.seeds import folded
 
-# What Keras, zipfile and h5py raise on a file that is damaged or something else.
+# What Keras, TensorFlow, zipfile and h5py raise on a file that is damaged or something else.
 UNREADABLE = (
     AttributeError,
     EOFError,
@@ -27,6 +28,7 @@ UNREADABLE = (
     RuntimeError,
     TypeError,
     ValueError,
+    tf.errors.OpError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -212,6 +214,9 @@ def attach_exits(model, at, branch="light"):
 def load(path):
     """Read an RDINet from a `.keras` file.
 
+    Layers are Keras' own, or classes that were registered (`keras.saving.register_keras_serializable`) before. Files
+    that ask for anything else are refused before anything in them is made, see `rdi_tf.model_files`.
+
     Args:
       path: file written by `RDINet.save`.
 
@@ -219,9 +224,10 @@ def load(path):
       The `RDINet`, not compiled.
 
     Raises:
-      CheckpointError: no such file, unreadable, or not an RDINet.
+      CheckpointError: no such file, unreadable, one that could run code of whoever made it, or not an RDINet.
     """
     try:
+        refuse_code(path)
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

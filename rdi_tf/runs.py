@@ -1,12 +1,22 @@
 """Run folders: which file lies where, and files that appear whole or not at all."""
 
 import contextlib
+import errno
 import os
 import secrets
+import sys
 from pathlib import Path
 
 from rdi_tf.config import Config
 from rdi_tf.errors import CheckpointError, ConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing keeps two processes apart
+    fcntl = None
+
+# What file systems say that know no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 class RunFolder:
@@ -20,8 +30,10 @@ class RunFolder:
       model_file: model.keras, the best validation checkpoint with its thresholds inside.
       checkpoints: checkpoints/, what a resumed run starts from.
       history_file: history.csv, one row for each validation.
+      training_file: training.json, the command, versions and machine of each start.
       logs: logs/, for TensorBoard.
       evaluation: evaluation/, one JSON file for each evaluation.
+      lock_file: lock, an empty file that the process that trains holds locked; it stays there.
     """
 
     def __init__(self, path):
@@ -30,8 +42,10 @@ class RunFolder:
         self.model_file = self.path / "model.keras"
         self.checkpoints = self.path / "checkpoints"
         self.history_file = self.path / "history.csv"
+        self.training_file = self.path / "training.json"
         self.logs = self.path / "logs"
         self.evaluation = self.path / "evaluation"
+        self.lock_file = self.path / "lock"
 
     @classmethod
     def create(cls, path, config):
@@ -68,6 +82,30 @@ class RunFolder:
         if not run.config_file.is_file():
             raise CheckpointError(f"{run.path} is not a run folder: it has no config.toml")
         return run
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Context manager: no other process trains in this folder meanwhile. One that is killed leaves it free.
+
+        Raises:
+          CheckpointError: another process does.
+        """
+        with open(self.lock_file, "ab") as file:
+            if fcntl is not None:
+                self._lock(file)
+            yield
+
+    def _lock(self, file):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CheckpointError(
+                f"{self.path} is being trained by another process; wait for its end, or choose another folder"
+            ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            print(f"{self.path}: its file system knows no locks; let no other process train there", file=sys.stderr)
 
     @property
     def config(self):

@@ -16,6 +16,7 @@ MODULES = (
     "training/history",
     "training/keeper",
     "training/optimisation",
+    "training/record",
     "training/validation",
 )
 # They compare configurations, in more calls than all the others together, and change nothing.

@@ -221,6 +221,8 @@ def test_train_makes_a_run_and_resumes_it(trained):
     assert (document["run"], document["model"]) == (str(folder), str(folder / "model.keras"))
     assert document["best_validation"]["iteration"] in (1, 2)
     assert "iteration 2: validation" in result.stderr
+    (start,) = json.loads((folder / "training.json").read_text())
+    assert start["command"] == "rdi-tf train mine.toml --run-dir run --json"
     assert json.loads(run("train", str(folder), "--json", "--quiet").stdout) == document  # nothing left to do
     other = run("train", str(folder), "--set", "training.seed=5")
     assert_one_line_error(other, ".* holds a run with another configuration.*")
@@ -230,7 +232,7 @@ def test_train_names_the_run_after_the_configuration(tmp_path, monkeypatch):
     class Stop(Exception):
         pass
 
-    def train(config, run_dir, data_dir, progress, strategy):
+    def train(config, run_dir, data_dir, progress, strategy, command):
         raise Stop(run_dir)
 
     monkeypatch.chdir(tmp_path)

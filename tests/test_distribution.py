@@ -196,8 +196,10 @@ def test_two_workers_train_as_one(config_file, alone, free_ports, tmp_path):
     run_dir, ports = tmp_path / "run", free_ports(2)
     workers = [start(config_file, run_dir, "multi-worker", index, ports) for index in range(2)]
     assert_same(finish(run_dir, *workers), alone)
-    left = {path.name for path in run_dir.iterdir()}
-    assert left == {"config.toml", "history.csv", "model.keras", "checkpoints", "logs", "evaluation"}
+    files = {"config.toml", "history.csv", "model.keras", "training.json", "lock"}
+    assert {path.name for path in run_dir.iterdir()} == {*files, "checkpoints", "logs", "evaluation"}
+    (start,) = json.loads((run_dir / "training.json").read_text())
+    assert (start["strategy"], start["replicas"]) == ("multi-worker", 2)
     assert len(list((run_dir / "logs").glob("events*"))) == 1
 
 

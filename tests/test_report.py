@@ -196,7 +196,21 @@ def test_report_of_a_run(evaluated, latency_file, tmp_path):
     for name in re.findall(r"\]\(([\w-]+\.png)\)", markdown):
         assert (tmp_path / "out" / name).read_bytes().startswith(PNG)
     assert "ATA (Max-Average)" in markdown and "per MACs saved" in markdown
+    assert re.search(r"Trained from iteration 0 with .*\btensorflow 2\.", markdown)
     assert "reported" not in markdown.partition("## Exits taken")[0]  # the paper has no digits
+
+
+def test_report_tells_each_machine_that_a_run_was_trained_on():
+    from rdi_tf.reporting.report import _training_notes
+
+    start = {"processor": "Xeon", "platform": "Linux", "date": "2026", "versions": {"tensorflow": "2.21.0"}}
+    starts = [{**start, "from_iteration": 0}, {**start, "from_iteration": 5}]
+    starts.append({**start, "from_iteration": 9, "versions": {"tensorflow": "2.22.0"}})
+    assert _training_notes(starts) == [
+        "Trained from iteration 0 with Xeon, Linux, 2026; tensorflow 2.21.0.",
+        "Trained from iteration 9 with Xeon, Linux, 2026; tensorflow 2.22.0.",
+    ]
+    assert _training_notes([]) == []
 
 
 def test_report_measures_a_bundle_on_the_images_kept(evaluated, latency_file, tmp_path):

@@ -1,7 +1,13 @@
 """Run folders and files that appear whole or not at all."""
 
+import errno
+import os
+import subprocess
+import sys
+
 import pytest
 
+from rdi_tf import runs
 from rdi_tf.config import Config
 from rdi_tf.errors import CheckpointError
 from rdi_tf.runs import RunFolder, atomic_path, write_atomic
@@ -64,6 +70,48 @@ def test_open_refuses_what_is_not_a_run_folder(tmp_path):
     (tmp_path / "config.toml").write_text("[model]\nflavour = 'sweet'\n")
     with pytest.raises(CheckpointError, match="config.toml: model: unknown key 'flavour'"):
         _ = RunFolder.open(tmp_path).config
+
+
+HOLD = """
+import sys
+from rdi_tf.runs import RunFolder
+with RunFolder(sys.argv[1]).locked():
+    print("held", flush=True)
+    input()
+"""
+
+
+def test_one_process_holds_a_folder_and_a_killed_one_frees_it(tmp_path):
+    pytest.importorskip("fcntl")
+    run = RunFolder.create(tmp_path / "run", CONFIG)
+    command = [sys.executable, "-c", HOLD, str(run.path)]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with holder:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(CheckpointError, match="run is being trained by another process"), run.locked():
+            pass
+        holder.kill()
+    for _ in range(2):
+        with run.locked():
+            assert run.lock_file.read_bytes() == b""
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("fcntl")
+
+    def no_locks(file, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(runs.fcntl, "flock", no_locks)
+    with RunFolder.create(tmp_path / "run", CONFIG).locked():
+        assert "run: its file system knows no locks" in capsys.readouterr().err
+
+
+def test_without_fcntl_nothing_is_locked(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "fcntl", None)
+    run = RunFolder.create(tmp_path / "run", CONFIG)
+    with run.locked(), run.locked():
+        pass
 
 
 @pytest.mark.parametrize("content", ["première\n", b"\x00\xff\r\n"])

@@ -13,12 +13,14 @@ import pytest
 import tensorflow as tf
 
 from rdi_tf._keras import keras
+from rdi_tf.calibration import load_run
 from rdi_tf.errors import CheckpointError, ConfigError
 from rdi_tf.models import registry
 from rdi_tf.models.layers import batch_norm, convolution, relu
-from rdi_tf.network import build, load
+from rdi_tf.network import attach_exits, build, load
 from rdi_tf.runs import RunFolder
 from rdi_tf.training import run as training
+from rdi_tf.training.record import read_records
 from rdi_tf.training.run import TrainingError, train
 
 ITERATIONS = 6
@@ -130,8 +132,24 @@ def test_a_run_leaves_history_checkpoint_and_calibrated_model(config, finished):
     assert not [path for path in finished.path.iterdir() if path.name.startswith(".")]
 
 
+def test_a_run_says_what_it_was_trained_with(config, finished):
+    (start,) = read_records(finished)
+    assert start["versions"]["tensorflow"] == tf.__version__
+    assert start["processor"] and start["date"] and start["seed"] == config.training.seed
+    assert (start["strategy"], start["replicas"], start["from_iteration"]) == ("single", 1, 0)
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[1]"])
+def test_another_file_in_the_place_of_the_record_is_named(config, tmp_path, content):
+    run = RunFolder.create(tmp_path / "run", config)
+    run.training_file.write_text(content)
+    with pytest.raises(CheckpointError, match="training.json: (not JSON|expected a list of objects)"):
+        read_records(run)
+
+
 def test_a_finished_run_is_left_as_it_is(config, finished):
-    before = {path: path.stat().st_mtime_ns for path in (finished.model_file, finished.history_file)}
+    kept = (finished.model_file, finished.history_file, finished.training_file)
+    before = {path: path.stat().st_mtime_ns for path in kept}
     train(config, finished.path, progress=False)
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -140,8 +158,12 @@ def test_a_run_stopped_midway_ends_as_one_that_was_not(config, finished, tmp_pat
     stop(config, tmp_path / "run", lambda keeper: keeper.iteration == 4)
     run = RunFolder.open(tmp_path / "run")
     assert [row["iteration"] for row in history(run)] == [3]
-    train(config, run.path, progress=False)
+    (run.path / ".training.abcd.json").touch()  # of a process that was killed
+    train(config, run.path, progress=False, command="rdi-tf train /home/someone/run")
     assert_same_end(run, finished)
+    starts = read_records(run)
+    assert [(start["from_iteration"], start["command"]) for start in starts] == [(0, ""), (4, "rdi-tf train run")]
+    assert not list(run.path.glob(".*"))
 
 
 def test_a_run_stopped_in_its_last_validation_makes_it_up(config, finished, tmp_path, monkeypatch):
@@ -173,6 +195,32 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(config, finished, tmp_pat
 def test_another_configuration_is_not_resumed(config, finished):
     with pytest.raises(CheckpointError, match="training.seed is 0 there, 1 here"):
         train(config.with_settings(["training.seed=1"]), finished.path, progress=False)
+
+
+def test_a_folder_that_is_being_trained_is_left_alone(config, finished, tmp_path):
+    pytest.importorskip("fcntl")
+    run = RunFolder.open(shutil.copytree(finished.path, tmp_path / "run"))
+    shutil.rmtree(newest_checkpoint(run))
+    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
+    with run.locked(), pytest.raises(CheckpointError, match="run is being trained by another process"):
+        train(config, run.path, progress=False)
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("kept", ["model.keras", "history.csv"])
+def test_a_model_without_checkpoints_is_not_overwritten(config, finished, tmp_path, kept):
+    run = RunFolder.create(tmp_path / "run", config)  # as import-weights leaves it, or a copy without checkpoints/
+    shutil.copy(finished.path / kept, run.path)
+    before = (run.path / kept).read_bytes()
+    with pytest.raises(CheckpointError, match=f"run holds {kept}, but no checkpoint to go on from.*another folder"):
+        train(config, run.path, progress=False)
+    assert (run.path / kept).read_bytes() == before
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(config, finished, tmp_path):
+    run = RunFolder.create(tmp_path / "run", config)
+    (run.checkpoints / ".ckpt-3.abcd").mkdir()
+    assert_same_end(train(config, run.path, progress=False), finished)
 
 
 def test_the_checkpoint_before_a_damaged_one_is_taken(config, finished, tmp_path, capsys):
@@ -218,6 +266,21 @@ def test_the_most_robust_weights_are_kept_averaged(config, tmp_path, monkeypatch
         assert np.any(weight != last)
     averaged, own = seen[3], final_state(run)
     assert not any(np.array_equal(averaged[0], value) for name, value in own.items() if name.startswith("net/"))
+
+
+def test_a_network_of_ones_own_is_trained_and_knows_its_run(config, tmp_path):
+    """As docs/extending.md says: exits on any classifier; one that other thresholds and settings came with."""
+
+    def make_network(config):
+        net = attach_exits(build_tiny(config.model), ["stem"])
+        net.thresholds = (0.0,)
+        return net
+
+    config = config.with_settings(["training.iterations=2", "training.validate_every=2"])
+    run = train(config, tmp_path / "run", progress=False, make_network=make_network)
+    net = load_run(run)
+    assert net.config == config
+    assert net.thresholds != (0.0,) and net.calibrated_on.split == "validation"
 
 
 CHEAPER = {

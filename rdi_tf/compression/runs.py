@@ -27,7 +27,7 @@ MIXED = "mixed_float16"
 RANGE_IMAGES = 256  # training images that the ranges of int8 start from, and as many attacked ones
 
 
-def compress_run(run_dir, compression, output=None, settings=(), data_dir=None, progress=True):
+def compress_run(run_dir, compression, output=None, settings=(), data_dir=None, progress=True, command=""):
     """Make a new run of a finished one: its network compressed and fine-tuned, or carry on where that was stopped.
 
     Args:
@@ -37,6 +37,7 @@ def compress_run(run_dir, compression, output=None, settings=(), data_dir=None, 
       settings: overrides `section.key=value` of the new run's configuration, see `fine_tuning_config`.
       data_dir: TFDS directory; None for TFDS_DATA_DIR or TFDS's default.
       progress: show a progress bar on standard error.
+      command: the command line, for the record.
 
     Returns:
       The new `RunFolder`, trained and calibrated, and what `describe` says of it; its compression.json holds the same.
@@ -61,7 +62,8 @@ def compress_run(run_dir, compression, output=None, settings=(), data_dir=None, 
     def make_network(config):
         return _compressed(source, config, data_dir)
 
-    made = train(config, output or f"{run.path}-{label(compression)}", data_dir, progress, make_network)
+    folder = output or f"{run.path}-{label(compression)}"
+    made = train(config, folder, data_dir, progress, make_network, command=command)
     report = describe(source, load_run(made))
     write_atomic(made.path / REPORT, json.dumps(report, indent=2) + "\n")
     return made, report

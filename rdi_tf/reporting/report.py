@@ -21,6 +21,7 @@ from rdi_tf.reporting.latency_tables import tables as latency_tables
 from rdi_tf.reporting.pages import Heading, Notes, Paragraph, Picture, TableBlock, to_html, to_markdown
 from rdi_tf.reporting.samples import load_samples
 from rdi_tf.runs import RunFolder, write_atomic
+from rdi_tf.training.record import read_records
 
 EXAMPLES = 5  # a picture wider than this cannot be read on a phone
 MACS = "executed MACs per image, millions"
@@ -56,7 +57,7 @@ def write_report(run_dir, output=None, latency=None, data_dir=None):
       `ReportFiles`.
 
     Raises:
-      CheckpointError: no run, or no evaluation in it.
+      CheckpointError: no run, no evaluation in it, or a training.json that is something else.
       ConfigError: latency of a network with other exits.
       DataError: results or a data set that cannot be read.
     """
@@ -70,7 +71,7 @@ def write_report(run_dir, output=None, latency=None, data_dir=None):
     if latency is not None and tuple(exit.name for exit in latency.exits) != names:
         raise ConfigError(f"benchmark: expected one of a network with exits {', '.join(names)}, got {latency.name!r}")
     blocks = [
-        *_head_blocks(net.config, main.result),
+        *_head_blocks(net.config, main.result, read_records(run)),
         *(block for kept in evaluations for block in _table_blocks(net.config, kept)),
         *_exit_blocks(main.result),
         *_curve_blocks(net, main, latency, data_dir),
@@ -97,7 +98,7 @@ def write_pages(folder, name, title, blocks):
     return files
 
 
-def _head_blocks(config, result):
+def _head_blocks(config, result, starts):
     clean = result.clean
     found = f"{clean.accuracy:.2%} of {result.images:,} clean test images of {result.dataset} are called right"
     if result.worst_case is not None:
@@ -117,7 +118,19 @@ def _head_blocks(config, result):
         f"{', '.join(f'{value:.4g}' for value in result.thresholds) or 'none'}, "
         f"calibrated by {config.policy.calibration.replace('_', ' ')}.",
     )
-    return [Paragraph(f"{found}. {cost}"), Notes(facts)]
+    return [Paragraph(f"{found}. {cost}"), Notes((*facts, *_training_notes(starts)))]
+
+
+def _training_notes(starts):
+    """What a run was trained with: a note for each start on another machine or with other versions than before."""
+    notes, before = [], None
+    for start in starts:
+        used = [start.get(key) for key in ("processor", "platform", "replicas", "versions")]
+        if used != before:
+            source = _provenance_notes(start)[-1:]
+            notes += [f"Trained from iteration {start.get('from_iteration')} with {text}" for text in source]
+        before = used
+    return notes
 
 
 def _table_blocks(config, kept):

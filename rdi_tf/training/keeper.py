@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from rdi_tf._keras import keras
 from rdi_tf.distribution import Cluster
-from rdi_tf.errors import TrainingError
+from rdi_tf.errors import CheckpointError, TrainingError
 from rdi_tf.precision import as_float32
 from rdi_tf.runs import atomic_path
 from rdi_tf.training.checkpoints import Checkpoints
@@ -71,9 +71,12 @@ class RunKeeper(keras.callbacks.Callback):
           The number of finished iterations.
 
         Raises:
-          CheckpointError: there are checkpoints, but none that can be read and fits.
+          CheckpointError: there are checkpoints, but none that can be read and fits; or there is none, but a model or a
+            history that a run from the beginning would overwrite.
         """
         found = self._checkpoints.restore()
+        if not found:
+            self._refuse_overwriting()
         self._cluster.check_same(self.iteration)
         self._history.trim(self.iteration)
         self._clear_away()
@@ -84,13 +87,22 @@ class RunKeeper(keras.callbacks.Callback):
         self._metric_values = [variable.numpy() for variable in self._metric_variables]
         return self.iteration
 
+    def _refuse_overwriting(self):
+        """Without a checkpoint: refuse to begin where weights lie that were imported, or copied without theirs."""
+        kept = [file.name for file in (self.run.model_file, self.run.history_file) if file.exists()]
+        if kept:
+            raise CheckpointError(
+                f"{self.run.path} holds {' and '.join(kept)}, but no checkpoint to go on from: a run from the "
+                "beginning would overwrite that; choose another folder, or put the run's checkpoints/ back"
+            )
+
     def _clear_away(self):
         """Remove what a killed process left half done."""
         for path in self.run.checkpoints.glob("validation-*"):
             if path != self._validation_folder:
                 shutil.rmtree(path)
-        for name in (self.run.model_file.stem, self.run.history_file.stem):
-            for path in self.run.path.glob(f".{name}.*"):
+        for file in (self.run.model_file, self.run.history_file, self.run.training_file):
+            for path in self.run.path.glob(f".{file.stem}.*"):
                 path.unlink()
 
     def __enter__(self):

@@ -7,17 +7,19 @@ from rdi_tf.distribution import open_cluster
 from rdi_tf.errors import ConfigError, TrainingError
 from rdi_tf.network import build
 from rdi_tf.precision import precision
+from rdi_tf.provenance import provenance
 from rdi_tf.runs import RunFolder
 from rdi_tf.thresholds import check_policy
 from rdi_tf.training.checkpoints import full_disk_explained
 from rdi_tf.training.keeper import RunKeeper
 from rdi_tf.training.optimisation import sgd
+from rdi_tf.training.record import add_record
 from rdi_tf.training.validation import Validator
 
 __all__ = ["RunKeeper", "TrainingError", "Validator", "train"]
 
 
-def train(config, run_dir, data_dir=None, progress=True, make_network=None, strategy="single"):
+def train(config, run_dir, data_dir=None, progress=True, make_network=None, strategy="single", command=""):
     """Train a network, or carry on a run that was stopped.
 
     Args:
@@ -25,15 +27,18 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None, stra
       run_dir: the run's folder; made if it is not there, resumed if it holds a run of the same configuration.
       data_dir: TFDS directory; None for TFDS_DATA_DIR or TFDS's default.
       progress: show a progress bar on standard error.
-      make_network: callable `Config` -> `RDINet` to be trained; None for the configuration's with fresh weights.
+      make_network: callable `Config` -> `RDINet` to be trained, which is given `config` and loses its thresholds; None
+        for the configuration's with fresh weights.
       strategy: one of `rdi_tf.distribution.STRATEGIES`. It is no part of the run: one that was begun on one device may
         be carried on by many. With "multi-worker", every machine calls this with the same arguments.
+      command: the command line, for the record (training.json).
 
     Returns:
       The `RunFolder`; its model.keras holds the most robust validated weights, calibrated by the run's own policy.
 
     Raises:
-      CheckpointError: the folder holds another run, or no checkpoint in it can be read and fits.
+      CheckpointError: the folder holds another run, or a model without a checkpoint to go on from, or no checkpoint in
+        it can be read and fits, or another process trains in it.
       ConfigError: a strategy that cannot be had here, replicas that cannot share a batch equally, or a policy that the
         network's exits cannot follow.
       DataError: the data set cannot be had.
@@ -48,9 +53,10 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None, stra
     dataset = load_dataset(config.data, "validation", config.model.input_shape, data_dir)
     check_num_classes(dataset.class_names, config.model.num_classes)
     validation = as_arrays(dataset, limit=config.training.validation_images)
+    record = {**provenance(command, config.training.seed), "strategy": strategy, "replicas": cluster.replicas}
     with cluster.run_folder(run_dir, config) as run, full_disk_explained(run.path):
         with cluster.scope(), precision(config.training.precision):
-            _fit(net, RunKeeper(net, run, config, validation, progress, cluster), cluster, data_dir)
+            _fit(net, RunKeeper(net, run, config, validation, progress, cluster), cluster, record, data_dir)
         if cluster.is_chief and load_run(run).thresholds is None:
             calibrate_run(run.path, data_dir=data_dir)
         cluster.wait()
@@ -58,6 +64,8 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None, stra
 
 
 def _compiled(net, config):
+    # One of `make_network` may know no configuration, as `attach_exits` makes it, or that of another run.
+    net.config, net.thresholds, net.calibrated_on = config, None, None
     net.compile(
         sgd(config.training),
         defence=config.defence,
@@ -70,11 +78,13 @@ def _compiled(net, config):
     return net
 
 
-def _fit(net, keeper, cluster, data_dir):
+def _fit(net, keeper, cluster, record, data_dir):
     training, model = keeper.config.training, keeper.config.model
     start = keeper.restore()
     steps = training.iterations - start
     if steps:
+        if cluster.is_chief:
+            add_record(keeper.run, {**record, "from_iteration": start})
         stream = training_batches(keeper.config.data, training, model.input_shape, model.num_classes, start, data_dir)
         batches = cluster.batches(stream, training.batch_size)
         with keeper, explain_unreadable():

@@ -72,13 +72,14 @@ _PAPER = {"smallcnn": _paper_smallcnn, "resnet": _paper_resnet, "mobilenetv2": _
 def light_branch(features, num_classes, exit_index, backbone, prefix, dropout):
     """A branch that costs next to nothing, so that what an early exit saves is really saved.
 
-    All light branches together cost under 2% of each of the three backbones (`rdi_tf.costs`), which the paper
-    promises and its own do not keep. At most two steps, each a strided depthwise 3x3 convolution and a pointwise one
-    to twice the channels, then batch norm and ReLU, until the map is 4x4 or smaller; then global average pool and
-    dense. Why so: early features are local and few, so what an early exit lacks is a wider view and more channels,
-    and that is where the work goes. Striding before the pointwise convolution quarters the price of the channels;
-    depthwise kernels widen the view at a ninth to a hundredth of a full convolution's price. Late maps (up to 4x4)
-    are deep enough for pool and dense alone, as in the paper.
+    All light branches together cost under 2% of each of the paper's three backbones (`rdi_tf.costs`), which the paper
+    promises and its own do not keep; of smaller networks they cost more (about 3% of a SmallCNN at 16x16 pixels and of
+    a ResNet14). At most two steps, each a strided depthwise 3x3 convolution and a pointwise one to twice the channels,
+    then batch norm and ReLU, until the map is 4x4 or smaller; then global average pool and dense. Why so: early
+    features are local and few, so what an early exit lacks is a wider view and more channels, and that is where the
+    work goes. Striding before the pointwise convolution quarters the price of the channels; depthwise kernels widen the
+    view at a ninth to a hundredth of a full convolution's price. Late maps (up to 4x4) are deep enough for pool and
+    dense alone, as in the paper.
 
     SmallCNN is so cheap itself that its branches must do with less, and keeps its own form (strokes of digits are told
     apart by where they are, so the map is flattened, not pooled; no batch norm, as the backbone). The paper's three

@@ -52,6 +52,24 @@ def command(run_dir, settings, quiet):
         "report": str(files.html),
     }
     table = library("rdi_tf.evaluation.tables").to_text(result).rstrip()
-    parts = (calibration_text(found), table, latency_text(latency))
+    parts = [calibration_text(found), table, latency_text(latency), *slower_notes(latency.summary())]
     where = f"In {run.path}: model.keras, evaluation/, {bundle.path.relative_to(run.path)}/, latency.json"
     return common.Report(data, "\n\n".join([*parts, f"{where}\nTo read: {files.html}"]))
+
+
+def slower_notes(found):
+    """Why an answer took longer although computation was saved, as is usual for a network of this size.
+
+    Args:
+      found: the `summary` of a `rdi_tf.latency.LatencyResult`.
+
+    Returns:
+      List of one sentence or none: empty where milliseconds were saved, and where not even computation was.
+    """
+    if found["latency_saving"] >= 0 or found["invoke_saving"] <= 0:
+        return []
+    return [
+        f"Leaving early saved {found['invoke_saving']:.1%} of the computation, yet the answer took longer: Python's "
+        f"part of the exits ({found['mix_rest_ms']:.4f} ms per image) outweighs what was saved on so small a network. "
+        "On larger ones milliseconds are saved, too (docs/latency.md)."
+    ]

@@ -312,6 +312,18 @@ def test_quickstart(tmp_path):
     assert (tmp_path / "run" / "report" / "report.md").is_file() and Path(document["report"]).is_file()
 
 
+@pytest.mark.parametrize(
+    ("latency_saving", "invoke_saving", "said"), [(-0.8, 0.2, True), (0.1, 0.2, False), (-0.8, -0.1, False)]
+)
+def test_quickstart_says_why_an_answer_took_longer(latency_saving, invoke_saving, said):
+    from rdi_tf.cli.quickstart import slower_notes
+
+    found = {"latency_saving": latency_saving, "invoke_saving": invoke_saving, "mix_rest_ms": 0.0877}
+    notes = slower_notes(found)
+    assert len(notes) == said
+    assert not said or ("20.0%" in notes[0] and "0.0877 ms" in notes[0])
+
+
 def test_notes_are_shown_when_an_import_fails(monkeypatch, capfd, tmp_path):
     (tmp_path / "noisy_module.py").write_text("import os\nos.write(2, b'a note\\n')\nraise ImportError('broken')\n")
     (tmp_path / "fine_module.py").write_text("import os\nos.write(2, b'another note\\n')\n")

@@ -34,9 +34,10 @@ lint:
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
-# docs/commands.md from --help; the API reference as pages in build/api.
+# docs/commands.md from --help, docs/configuration.md from the dataclasses; the API reference as pages in build/api.
 docs:
 	$(PYTHON) -m rdi_tf.cli.reference > docs/commands.md
+	$(PYTHON) -m rdi_tf.cli.config_reference > docs/configuration.md
 	$(PYTHON) -m pdoc --docformat google --output-directory build/api $(API)
 
 ci:

@@ -42,8 +42,8 @@ class ModelConfig:
       input_shape: (height, width, channels) of one image.
       num_classes: classes of the classifier.
       branch: branch design, a name in `rdi_tf.models.BRANCHES`.
-      exits: names of the backbone's layers after which branches leave, in order; None for the backbone's own
-        (the paper's) positions, empty for a plain single-exit network.
+      exits: names of the backbone's layers after which branches leave, in order; left out (None) for the
+        backbone's own (the paper's) positions, empty for a plain single-exit network.
       dropout: dropout rate where the backbone has dropout.
       depth: depth of a ResNet, 6n+2.
       width_multiplier: channel multiplier of MobileNetV2.

@@ -6,9 +6,11 @@ import re
 import pytest
 from conftest import REPOSITORY
 
+from rdi_tf.cli.config_reference import CHOICES, choices, configuration_reference
 from rdi_tf.cli.main import COMMANDS
 from rdi_tf.cli.reference import reference
-from rdi_tf.config import preset_names
+from rdi_tf.config import Config, preset_names
+from rdi_tf.errors import ConfigError
 
 PAGES = ["README.md", "results/README.md", *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))]
 
@@ -16,6 +18,26 @@ PAGES = ["README.md", "results/README.md", *sorted(f"docs/{path.name}" for path 
 def test_the_command_reference_is_what_help_says(repository):
     written = (repository / "docs" / "commands.md").read_text(encoding="utf-8")
     assert written == reference(), "run `make docs`"
+
+
+def test_the_configuration_reference_is_what_the_dataclasses_say(repository):
+    written = (repository / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert written == configuration_reference(), "run `make docs`"
+    keys = {row.split("`")[1] for row in written.splitlines() if row.startswith("| `")}
+    assert keys == {*_keys(Config().to_dict()), "exits"}  # which is left out by default
+
+
+def _keys(table):
+    for key, value in table.items():
+        yield from _keys(value) if isinstance(value, dict) else (key,)
+
+
+def test_choices_in_the_configuration_reference_are_those_that_are_accepted():
+    for key in set(CHOICES) - {"model.backbone", "model.branch"}:  # which the registries refuse, when one is built
+        value = '["nothing"]' if key == "data.augmentation" else "nothing"
+        with pytest.raises(ConfigError, match=rf"{key}: expected one of {', '.join(choices(key))}, got 'nothing'"):
+            Config().with_settings([f"{key}={value}"])
+    assert choices("model.branch") and not choices("data.name")
 
 
 @pytest.mark.parametrize("page", PAGES)

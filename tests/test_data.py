@@ -377,6 +377,7 @@ def load(name, split="train", shape=MNIST, **settings):
 def test_missing_tfds_set_tells_where_it_was_looked_for(tmp_path, monkeypatch):
     text = message(lambda: load("fashion_mnist", data_dir=tmp_path))
     assert "'fashion_mnist'" in text and str(tmp_path) in text and "--data-dir" in text and "TFDS_DATA_DIR" in text
+    assert text.endswith("tfds.builder('fashion_mnist').download_and_prepare()\"")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "elsewhere"))
     assert str(tmp_path / "elsewhere") in message(lambda: load("mnist"))
     assert not any(tmp_path.iterdir())

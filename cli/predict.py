@@ -15,11 +15,16 @@ from rdi_tf.cli.library import held_back_stderr, library
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each stage.")
 @click.option("--deadline-ms", type=float, help="Answer within so many milliseconds with the exit reached.")
 @click.option("--thresholds", metavar="A,B,…", help="Thresholds of the early exits, in order.  [default: the bundle's]")
-def command(bundle, images, threads, deadline_ms, thresholds):
+@click.option(
+    "--invert",
+    is_flag=True,
+    help="Dark ink on light paper, for networks that know light on dark, as MNIST is: 1 - image.",
+)
+def command(bundle, images, threads, deadline_ms, thresholds, invert):
     """Classify IMAGES with BUNDLE; each leaves at the first exit that is sure enough.
 
-    Pictures are brought to the network's size and colours. A bundle that is damaged, or that does not reproduce its
-    golden vectors on this machine, is refused.
+    Pictures are brought to the network's size and colours; light stays light unless --invert is given. A bundle that
+    is damaged, or that does not reproduce its golden vectors on this machine, is refused.
     """
     verify, read_image = library("rdi_tf.export.verify"), library("rdi_tf.export.images").read_image
     with held_back_stderr():
@@ -27,6 +32,8 @@ def command(bundle, images, threads, deadline_ms, thresholds):
     if thresholds is not None:
         cascade.thresholds = common.parse_numbers(thresholds, "--thresholds")
     pictures = [read_image(path, cascade.bundle.manifest.preprocessing) for path in images]
+    if invert:
+        pictures = [1 - picture for picture in pictures]
     found = list(cascade.stream(pictures, deadline_ms))
     rows = [
         (str(path), one.label, one.exit_name, f"{one.confidence:.1%}", f"{one.latency_ms:.3f}")

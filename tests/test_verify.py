@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from PIL import Image
+from PIL import Image, ImageOps
 
 from rdi_tf.cli import main as cli
 from rdi_tf.config import DataConfig
@@ -163,6 +163,19 @@ def test_predict_command(folder, picture):
     to_main = rdi_tf("predict", str(folder), str(path), "--thresholds", "-1,-1")
     assert to_main.stdout.split()[:5] == ["IMAGE", "CLASS", "EXIT", "CONFIDENCE", "MILLISECONDS"]
     assert "main" in to_main.stdout
+
+
+def test_predict_inverts_dark_ink_on_light_paper(folder, picture, tmp_path):
+    path, _ = picture
+    ImageOps.invert(Image.open(path)).save(tmp_path / "paper.png")
+
+    def found(*arguments):
+        return json.loads(rdi_tf("predict", str(folder), *map(str, arguments), "--json").stdout)["images"][0]
+
+    light_on_dark, dark_on_light = found(path), found(tmp_path / "paper.png", "--invert")
+    assert dark_on_light["label"] == light_on_dark["label"]
+    np.testing.assert_allclose(dark_on_light["exit_logits"], light_on_dark["exit_logits"], atol=1e-4)
+    assert not np.allclose(found(tmp_path / "paper.png")["exit_logits"], light_on_dark["exit_logits"], atol=1e-2)
 
 
 def test_predict_refuses_in_one_line(folder, picture, tmp_path):

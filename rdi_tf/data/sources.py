@@ -197,7 +197,7 @@ def _tfds_builder(name, data_dir, download):
         if not download:
             raise DataError(
                 f"data.name: no {name!r} in {builder.data_dir}; name the folder that holds it with --data-dir or "
-                f"TFDS_DATA_DIR, or let TFDS download it: python -c \"import tensorflow_datasets as tfds; "
+                f'TFDS_DATA_DIR, or let TFDS download it: python -c "import tensorflow_datasets as tfds; '
                 f"tfds.builder('{name}').download_and_prepare()\""
             )
         _download(name, builder)

@@ -42,7 +42,7 @@ def command(run_dir, settings, quiet):
         bundle = library("rdi_tf.export.write").export_run(run.path, overwrite=True, command=line)
     latency = measure(run.path, bundle.path)
     latency.save(run.path / "latency.json")
-    files = library("rdi_tf.reporting.report").write_report(run.path, latency=latency)
+    files = library("rdi_tf.reporting.report").write_report(run.path, latencies=[latency])
     data = {
         "run": str(run.path),
         "calibration": found.to_dict(),

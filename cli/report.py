@@ -26,23 +26,35 @@ def command(run, bundle, benchmark_file, output, data_dir):
     """Write report.html, which holds all it shows, and report.md: RUN's evaluations as tables and pictures.
 
     Attack tables beside the paper's reported figures, exits taken, accuracy against cost as the thresholds move,
-    example images (of `evaluate --save-images`), latency.
+    example images (of `evaluate --save-images`), latency. Without --bundle and --benchmark the latencies are those
+    that lie in RUN/latency*.json (`rdi-tf benchmark --output`) and are of a bundle in RUN/export, the newest last.
     """
     if bundle is not None and benchmark_file is not None:
         raise ConfigError("--bundle and --benchmark: expected one of them, got both")
     common.check_output_folder(output)
-    latency = None
+    strays = ()
     if benchmark_file is not None:
-        latency = library("rdi_tf.latency").LatencyResult.load(benchmark_file)
+        latencies = [library("rdi_tf.latency").LatencyResult.load(benchmark_file)]
     elif bundle is not None:
-        latency = measure(run, bundle)
-    files = library("rdi_tf.reporting.report").write_report(run, output, latency, data_dir)
+        latencies = [measure(run, bundle)]
+    else:
+        latencies, strays = kept_latencies(run)
+    files = library("rdi_tf.reporting.report").write_report(run, output, latencies, data_dir)
     data = {
         "html": str(files.html),
         "markdown": str(files.markdown),
         "pictures": [str(file) for file in files.pictures],
+        "left_out": list(strays),
     }
-    return common.Report(data, f"{files.html}\n{files.markdown}")
+    notes = [f"{name} is of no bundle in {Path(run) / 'export'}, so left out" for name in strays]
+    return common.Report(data, "\n".join([*notes, str(files.html), str(files.markdown)]))
+
+
+def kept_latencies(run):
+    """The latencies in RUN/latency*.json of bundles in RUN/export, the newest last; and the names of other ones."""
+    found = library("rdi_tf.export.deployed").deployments(run)
+    latencies = [latency for bundle in found.bundles for latency in bundle.latencies]
+    return sorted(latencies, key=lambda latency: latency.provenance.get("date", "")), found.strays
 
 
 def measure(run, bundle, rounds=15):

@@ -220,6 +220,27 @@ def test_report_measures_a_bundle_on_the_images_kept(evaluated, latency_file, tm
     assert found.stdout.splitlines() == [str(tmp_path / "report.html"), str(tmp_path / "report.md")]
 
 
+def test_report_takes_the_latencies_that_lie_in_the_run(evaluated, latency_file, tmp_path):
+    from rdi_tf.latency import LatencyResult
+
+    folder = shutil.copytree(evaluated, tmp_path / "run")
+    shutil.copytree(latency_file.parent / "bundle", folder / "export" / "float32")
+    latency = LatencyResult.load(latency_file)
+    latency.save(folder / "latency.json")
+    older = {**latency.provenance, "processor": "Cortex-A72", "date": "2020-01-01T00:00:00+00:00"}
+    dataclasses.replace(latency, provenance=older).save(folder / "latency-pi.json")
+    found = run("report", folder)
+    assert found.exit_code == 0, found.stderr
+    text = (folder / "report" / "report.md").read_text()
+    assert "(budget-milliseconds.png)" in text and "(latency.png)" in text and "(latency-2.png)" in text
+    assert text.index("Cortex-A72") < text.index("(latency-2.png)")  # the newest last
+    shutil.rmtree(folder / "export")
+    left_out = run("report", folder, "--json")
+    assert json.loads(left_out.stdout)["left_out"] == ["latency-pi.json", "latency.json"]
+    assert "Not measured" in (folder / "report" / "report.md").read_text()
+    assert "latency.json is of no bundle in" in run("report", folder).stdout
+
+
 def test_report_without_latency_and_images_says_so(evaluated, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(evaluated, folder)
@@ -243,7 +264,7 @@ def test_report_refuses(trained_run, evaluated, latency_file, tmp_path):
         latency, stages=latency.stages[:1], exits=(dataclasses.replace(latency.exits[0], share=1.0),)
     )
     with pytest.raises(ConfigError, match="exits branch_1, branch_2, main"):
-        write_report(evaluated, tmp_path / "out", one)
+        write_report(evaluated, tmp_path / "out", [one])
     both = run("report", evaluated, "--bundle", "x", "--benchmark", latency_file)
     assert both.exit_code == 2 and "expected one of them, got both" in both.stderr
     (folder / "evaluation" / "pgd-3.json").write_text("{}")

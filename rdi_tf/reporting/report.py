@@ -43,13 +43,14 @@ class ReportFiles:
     pictures: tuple[Path, ...]
 
 
-def write_report(run_dir, output=None, latency=None, data_dir=None):
+def write_report(run_dir, output=None, latencies=(), data_dir=None):
     """Write the report of a run from what lies in its folder.
 
     Args:
       run_dir: folder of a run that was evaluated.
       output: folder of the report; None for RUN/report. Files of the same names are replaced.
-      latency: a `rdi_tf.latency.LatencyResult` of a bundle of this run, or None.
+      latencies: `rdi_tf.latency.LatencyResult`s of bundles of this run, the newest last; accuracy is drawn against the
+        milliseconds of the last.
       data_dir: TFDS directory; None for TFDS_DATA_DIR or TFDS's default. The validation images are needed: thresholds
         that move are found on them.
 
@@ -68,15 +69,18 @@ def write_report(run_dir, output=None, latency=None, data_dir=None):
     evaluations = [kept for kept in evaluations if kept.result.attacks] or evaluations
     main = evaluations[0]
     names = main.result.costs.exit_names
-    if latency is not None and tuple(exit.name for exit in latency.exits) != names:
-        raise ConfigError(f"benchmark: expected one of a network with exits {', '.join(names)}, got {latency.name!r}")
+    for latency in latencies:
+        if tuple(exit.name for exit in latency.exits) != names:
+            raise ConfigError(
+                f"benchmark: expected one of a network with exits {', '.join(names)}, got {latency.name!r}"
+            )
     blocks = [
         *_head_blocks(net.config, main.result, read_records(run)),
         *(block for kept in evaluations for block in _table_blocks(net.config, kept)),
         *_exit_blocks(main.result),
-        *_curve_blocks(net, main, latency, data_dir),
+        *_curve_blocks(net, main, latencies[-1] if latencies else None, data_dir),
         *_example_blocks(run, net, main.result),
-        *_latency_blocks(latency),
+        *_latency_blocks(latencies),
     ]
     title = f"{main.result.name or run.path.resolve().name}: robust dynamic inference"
     return write_pages(Path(output or run.path / "report"), "report", title, blocks)
@@ -201,7 +205,7 @@ def _curve_blocks(net, main, latency, data_dir):
         alt = f"Accuracy of {len(POLICIES)} exit rules against {unit}; panels: {', '.join(panels)}."
         blocks.append(Picture(f"budget-{name}", png, alt, f"Accuracy against {unit}, a line for each exit rule."))
     if latency is None:
-        blocks.append(Paragraph("Against milliseconds: with a benchmark (--bundle or --benchmark)."))
+        blocks.append(Paragraph("Against milliseconds: with a benchmark."))
     return blocks
 
 
@@ -242,10 +246,16 @@ def _example_blocks(run, net, result):
     return [heading, Picture("examples", plots.examples_figure(rows, truth), f"Examples. {told}.", caption)]
 
 
-def _latency_blocks(latency):
-    heading = Heading("Latency")
-    if latency is None:
-        return [heading, Paragraph("Not measured: --bundle measures a bundle, --benchmark takes a measured result.")]
+def _latency_blocks(latencies):
+    if not latencies:
+        how = "`rdi-tf benchmark` keeps a result as RUN/latency.json (--output), --bundle measures a bundle now."
+        return [Heading("Latency"), Paragraph(f"Not measured: {how}")]
+    names = ["latency", *(f"latency-{number}" for number in range(2, len(latencies) + 1))]
+    blocks = [_one_latency(name, latency) for name, latency in zip(names, latencies, strict=True)]
+    return [Heading("Latency"), *(block for part in blocks for block in part)]
+
+
+def _one_latency(name, latency):
     found = latency.summary()
     alt = (
         f"Bars of milliseconds: mix {found['mix_ms']:.3f}, predicted {found['predicted_mix_ms']:.3f}, unsplit "
@@ -253,9 +263,8 @@ def _latency_blocks(latency):
     )
     caption = "Above: what each file's time goes into. Below: how long an answer takes."
     return [
-        heading,
         Paragraph(headline(latency)),
-        Picture("latency", plots.latency_figure(latency), alt, caption),
+        Picture(name, plots.latency_figure(latency), alt, caption),
         *(TableBlock(table.title, table.header, table.rows) for table in latency_tables(latency)),
         Notes(tuple(latency_notes(latency))),
     ]

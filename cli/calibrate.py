@@ -13,6 +13,9 @@ def command(run, settings, data_dir, quiet):
     """Choose the thresholds of RUN's network on its validation images and keep them in RUN/model.keras.
 
     The policy is the one that the run was configured with; --set policy.KEY=VALUE changes it for this calibration.
+
+    Evaluations in RUN/evaluation keep what they found under the thresholds before, until the same command replaces
+    them: thresholds are not in their names. Copy RUN first to keep both. Export again, too.
     """
     policy = common.section_of_run(run, "policy", settings)
     progress = None if quiet else common.attack_progress

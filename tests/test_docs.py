@@ -6,11 +6,13 @@ import re
 import pytest
 from conftest import REPOSITORY
 
+from rdi_tf.attacks import SLOWDOWN, policy_form_names
 from rdi_tf.cli.config_reference import CHOICES, choices, configuration_reference
 from rdi_tf.cli.main import COMMANDS
 from rdi_tf.cli.reference import reference
-from rdi_tf.config import Config, preset_names
+from rdi_tf.config import AttackConfig, Config, preset_names
 from rdi_tf.errors import ConfigError
+from rdi_tf.evaluation.suites import SUITES, plan_attacks
 
 PAGES = ["README.md", "results/README.md", *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))]
 
@@ -38,6 +40,43 @@ def test_choices_in_the_configuration_reference_are_those_that_are_accepted():
         with pytest.raises(ConfigError, match=rf"{key}: expected one of {', '.join(choices(key))}, got 'nothing'"):
             Config().with_settings([f"{key}={value}"])
     assert choices("model.branch") and not choices("data.name")
+
+
+PASSES = {  # docs/evaluation.md, per image; k exits, n steps, s still standing
+    "paper": lambda k, n, s: 2 * n * (k + 1),
+    "all": lambda k, n, s: 2 * n * (k + 2),
+    "quick": lambda k, n, s: 20 * (k + 2),
+    "strict": lambda k, n, s: 2 * n + s * n * (5 * k + 2),
+    "strong": lambda k, n, s: 2 * n + s * (1000 * k + 14_080),
+    "slowdown": lambda k, n, s: 2 * n + 400,
+    "none": lambda k, n, s: 0,
+}
+
+
+def counted_passes(plan, exit_names, standing):
+    """Passes of a plan over one image: two for a gradient, one for a query or a look at the rule."""
+    looks_at_rule = (*policy_form_names(exit_names), SLOWDOWN)
+    together = {(attack.form, attack.search) for attack in plan.attacks if not attack.on_survivors}
+    for form, search in [pair for pair in together if pair[0] == "max_average"]:  # made of the single attacks
+        together = together - {(form, search)} | {(name, search) for name in exit_names}
+    turns = [(attack.form, attack.search) for attack in plan.attacks if attack.on_survivors]
+
+    def passes(form, search, survivors):
+        targets = search.target_classes if search.loss == "dlr_targeted" else 1
+        each = 1 if search.algorithm == "square" else 2
+        return search.steps * search.restarts * targets * (each + (survivors and form not in looks_at_rule))
+
+    return sum(passes(*pair, False) for pair in together) + standing * sum(passes(*pair, True) for pair in turns)
+
+
+@pytest.mark.parametrize("suite", list(SUITES))
+def test_the_costs_of_suites_follow_from_their_definitions(repository, suite):
+    for exits, steps, standing in ((3, 40, 1), (7, 20, 0.3)):
+        names = [*(f"branch_{k + 1}" for k in range(exits - 1)), "main"]
+        plan = plan_attacks(suite, AttackConfig(steps=steps), names, 10)
+        assert counted_passes(plan, names, standing) == pytest.approx(PASSES[suite](exits, steps, standing))
+    row = re.search(rf"^\| `{suite}` \|.*", (repository / "docs/evaluation.md").read_text(encoding="utf-8"), re.M)[0]
+    assert row.endswith(f"| {PASSES[suite](3, 40, 1):,} |")
 
 
 @pytest.mark.parametrize("page", PAGES)

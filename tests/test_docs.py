@@ -1,11 +1,14 @@
 """The documentation against what it describes."""
 
+import dataclasses
 import pydoc
 import re
+from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
 
+import rdi_tf
 from rdi_tf.attacks import SLOWDOWN, policy_form_names
 from rdi_tf.cli.config_reference import CHOICES, choices, configuration_reference
 from rdi_tf.cli.main import COMMANDS
@@ -13,6 +16,7 @@ from rdi_tf.cli.reference import reference
 from rdi_tf.config import AttackConfig, Config, preset_names
 from rdi_tf.errors import ConfigError
 from rdi_tf.evaluation.suites import SUITES, plan_attacks
+from rdi_tf.export import Cascade, Prediction
 
 PAGES = ["README.md", "results/README.md", *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))]
 
@@ -77,6 +81,76 @@ def test_the_costs_of_suites_follow_from_their_definitions(repository, suite):
         assert counted_passes(plan, names, standing) == pytest.approx(PASSES[suite](exits, steps, standing))
     row = re.search(rf"^\| `{suite}` \|.*", (repository / "docs/evaluation.md").read_text(encoding="utf-8"), re.M)[0]
     assert row.endswith(f"| {PASSES[suite](3, 40, 1):,} |")
+
+
+def blocks(language, text):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def run_snippets(text):
+    """Run the Python blocks of a page, one after the other, as one program; what they leave defined."""
+    names = {}
+    for block in blocks("python", text):
+        exec(compile(block, "a snippet", "exec"), names)
+    return names
+
+
+def shortened(text, changes):
+    """A page with smaller numbers."""
+    for old, new in changes.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.fixture
+def checkout(repository, tmp_path, monkeypatch):
+    """A working folder that looks like the checkout, with a picture of dark ink on light paper in it."""
+    from PIL import Image, ImageOps
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "android_demo").symlink_to(repository / "android_demo")
+    golden = Cascade("android_demo/app/src/main/assets/bundles/int8").bundle.golden()
+    ImageOps.invert(Image.fromarray((255 * golden.images[0, ..., 0]).astype("uint8"))).save("digit.png")
+    return golden
+
+
+def test_the_python_page_runs_a_bundle(repository, checkout, capsys):
+    text = (repository / "docs/python.md").read_text(encoding="utf-8")
+    names = run_snippets(text.partition("## Train")[0])
+    label = str(checkout.predictions[0])
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    assert first.startswith(f"{label}, sure to ") and second == label
+    fields = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?) \|", text, flags=re.MULTILINE)))
+    assert fields == [field.name for field in dataclasses.fields(Prediction)]
+    assert (names["batch"].predictions == checkout.predictions).all()
+
+
+@pytest.mark.slow
+def test_the_python_page_trains_exports_and_serves(repository, checkout):
+    text = (repository / "docs/python.md").read_text(encoding="utf-8")
+    assert all(re.search(rf"^(?:from rdi_tf import|    ).*\b{name}\b", text, re.MULTILINE) for name in rdi_tf.__all__)
+    changes = {"training.iterations=600": "training.iterations=2", '"strict", limit=200': '"main", limit=8'}
+    names = run_snippets(shortened(text, changes))
+    assert names["result"].images == 8 and names["bundle"].path.is_dir()
+    assert len(names["answer"].predictions) == 64
+
+
+@pytest.mark.slow
+def test_a_network_of_ones_own_trains_as_the_page_says(repository, checkout):
+    text = (repository / "docs/extending.md").read_text(encoding="utf-8")
+    changes = {
+        "./images": "digits",
+        "[64, 64, 3]": "[32, 32, 3]",
+        "iterations = 2000": "iterations = 2",
+        "batch_size = 64": "batch_size = 8\nvalidation_images = 8",
+        '"strict")': '"main", limit=4, checks=False)',
+    }
+    text = shortened(text.partition("## A backbone for configurations")[0], changes)
+    Path("mine.toml").write_text(*blocks("toml", text))
+    names = run_snippets(text)
+    assert len(names["result"].clean.exit_shares) == 3
+    assert Path("runs/mine/export/float32/manifest.json").is_file()
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -18,7 +18,12 @@ from rdi_tf.errors import ConfigError
 from rdi_tf.evaluation.suites import SUITES, plan_attacks
 from rdi_tf.export import Cascade, Prediction
 
-PAGES = ["README.md", "results/README.md", *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))]
+FOLDERS = ["results", "benchmarks", "android_demo"]
+PAGES = [
+    "README.md",
+    *(f"{folder}/README.md" for folder in FOLDERS),
+    *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md")),
+]
 
 
 def test_the_command_reference_is_what_help_says(repository):
@@ -159,6 +164,12 @@ def test_links_between_pages_lead_somewhere(repository, page):
     for target in re.findall(r"(?:\]\(|<img src=\")([^)#\"]+)", path.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (path.parent / target).exists(), f"{page}: {target}"
+
+
+def test_every_benchmark_stands_in_the_table(repository):
+    text = (repository / "benchmarks/README.md").read_text(encoding="utf-8")
+    scripts = {path.name for path in (repository / "benchmarks").glob("*.py")}
+    assert set(re.findall(r"`(\w+\.py)`", text)) == scripts
 
 
 @pytest.mark.parametrize("page", PAGES)

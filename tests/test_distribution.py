@@ -198,8 +198,8 @@ def test_two_workers_train_as_one(config_file, alone, free_ports, tmp_path):
     assert_same(finish(run_dir, *workers), alone)
     files = {"config.toml", "history.csv", "model.keras", "training.json", "lock"}
     assert {path.name for path in run_dir.iterdir()} == {*files, "checkpoints", "logs", "evaluation"}
-    (start,) = json.loads((run_dir / "training.json").read_text())
-    assert (start["strategy"], start["replicas"]) == ("multi-worker", 2)
+    (record,) = json.loads((run_dir / "training.json").read_text())
+    assert (record["strategy"], record["replicas"]) == ("multi-worker", 2)
     assert len(list((run_dir / "logs").glob("events*"))) == 1
 
 

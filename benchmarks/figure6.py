@@ -106,7 +106,7 @@ def _evaluated(run, options):
         kept = kept_evaluations(RunFolder.open(run))
     except CheckpointError:
         return False
-    same = [one for one in kept if one.result.suite == options.attacks]
+    same = [one for one in kept if one.result.suite == options.attacks and not one.outdated]
     if options.limit is None:
         return any("-first-" not in one.name for one in same)
     return any(one.result.images == options.limit for one in same)

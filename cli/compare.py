@@ -35,10 +35,12 @@ def command(runs, output, reported):
             f"{run.robust_accuracy:.2%}",
             f"{run.paper_mflops:.2f}",
             f"{run.executed_macs:,.0f}",
+            f"{run.images:,}",
         )
         for run in compared
     ]
-    text = common.table(("RUN", "KIND", "TA", "ATA, WORST ATTACK", "MFLOPS (PAPER)", "EXECUTED MACS"), rows)
+    text = common.table(("RUN", "KIND", "TA", "ATA, WORST ATTACK", "MFLOPS (PAPER)", "EXECUTED MACS", "IMAGES"), rows)
+    text = "\n".join([text, *library("rdi_tf.reporting.compare_pages").cautions(compared)])
     data = {"runs": [run.to_dict() for run in compared], "html": str(files.html)}
     data |= {"markdown": str(files.markdown), "pictures": [str(file) for file in files.pictures]}
     return common.Report(data, f"{text}\n\n{files.html}\n{files.markdown}")

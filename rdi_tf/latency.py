@@ -258,7 +258,7 @@ class LatencyResult:
         table = parse_json(text, "latency")
         found = table.get("format") if isinstance(table, dict) else table
         if found != FORMAT or isinstance(found, bool):
-            raise DataError(f"latency: expected a benchmark of format {FORMAT}, got {str(found)[:80]}")
+            raise DataError(f"latency: expected a benchmark of format {FORMAT}, got {str(found)[:80]}; measure again")
         derived = ("format", "summary", "benchmark_model")
         return build_dataclass(cls, {key: value for key, value in table.items() if key not in derived}, "latency")
 
@@ -269,4 +269,7 @@ class LatencyResult:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path} cannot be read as a benchmark: {error}") from error
-        return cls.from_json(text)
+        try:
+            return cls.from_json(text)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error

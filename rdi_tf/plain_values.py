@@ -20,16 +20,16 @@ def parse_json(text, place):
     Raises:
       DataError: text that is no JSON, holds NaN or infinities, or more digits or levels than Python reads.
     """
+
+    def refuse_constant(constant):
+        raise DataError(f"{place}: expected finite numbers, got {constant}")
+
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=refuse_constant)
     except DataError:
-        raise  # of `_refuse_constant`
+        raise  # of `refuse_constant`
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: expected JSON, got text that is not: {error}") from error
-
-
-def _refuse_constant(text):
-    raise DataError(f"result: expected finite numbers, got {text}")
 
 
 def build_dataclass(cls, table, place):

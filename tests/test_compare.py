@@ -180,6 +180,33 @@ def test_times_on_other_images_or_another_runtime_are_not_mixed(evaluated):
     assert len({Conditions.of(one) for one in (latency, *others)}) == 3
 
 
+def test_attacks_that_aim_at_something_else_are_not_the_same(evaluated, tmp_path):
+    other = shutil.copytree(evaluated, tmp_path / "other")
+    for file in (other / "evaluation").glob("*.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"attack_outputs": "policy"}))
+    found = rdi_tf("compare", evaluated, other, "--output", tmp_path)
+    caution = "The runs were not all evaluated in the same way: hold them against each other with care."
+    assert caution in found.stdout and caution in (tmp_path / "compare.md").read_text()
+    assert "attacks on exits aim at what the rule calls classes from" in (tmp_path / "compare.md").read_text()
+
+
+def test_evaluations_under_other_thresholds_are_named(evaluated, tmp_path):
+    other = shutil.copytree(evaluated, tmp_path / "other")
+    for file in (other / "evaluation").glob("*.json"):
+        table = json.loads(file.read_text())
+        file.write_text(json.dumps(table | {"thresholds": [value / 2 for value in table["thresholds"]]}))
+    found = rdi_tf("compare", evaluated, other, "--output", tmp_path)
+    assert "other: evaluated under another exit rule or other thresholds than now; evaluate again." in found.stdout
+
+
+def test_an_older_benchmark_is_named(pruned, tmp_path):
+    table = json.loads((pruned / "latency.json").read_text())
+    (pruned / "latency.json").write_text(json.dumps(table | {"format": 1}))
+    found = rdi_tf("compare", pruned, "--output", tmp_path)
+    assert found.exit_code == 2
+    assert f"{pruned / 'latency.json'}: latency: expected a benchmark of format 2, got 1; measure again" in found.stderr
+
+
 def test_a_bundle_of_another_network_is_refused(evaluated, tmp_path):
     def others(folder):
         from rdi_tf.export.deployed import deployments

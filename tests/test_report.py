@@ -251,6 +251,13 @@ def test_report_without_latency_and_images_says_so(evaluated, tmp_path):
     assert text.count("<img") == 2
 
 
+def test_names_with_dollar_signs_are_no_formulas():
+    from rdi_tf.reporting import plots
+
+    sample = plots.Sample(np.zeros((4, 4, 1)), "main", "$a_b_c$", False)
+    assert plots.examples_figure({"clean": [sample]}, ["$a_b_c$"]).startswith(b"\x89PNG")
+
+
 def test_report_refuses(trained_run, evaluated, latency_file, tmp_path):
     from rdi_tf.latency import LatencyResult
     from rdi_tf.reporting.report import write_report
@@ -260,6 +267,9 @@ def test_report_refuses(trained_run, evaluated, latency_file, tmp_path):
     with pytest.raises(CheckpointError, match="holds no evaluation yet"):
         write_report(folder)
     latency = LatencyResult.load(latency_file)
+    dearer = tuple(dataclasses.replace(one, executed_macs=2 * one.executed_macs) for one in latency.exits)
+    with pytest.raises(ConfigError, match="expected one of the evaluated network"):
+        write_report(evaluated, tmp_path / "out", [dataclasses.replace(latency, exits=dearer)])
     one = dataclasses.replace(
         latency, stages=latency.stages[:1], exits=(dataclasses.replace(latency.exits[0], share=1.0),)
     )

@@ -176,7 +176,10 @@ class EvaluationResult:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path} cannot be read as a result: {error}") from error
-        return cls.from_json(text)
+        try:
+            return cls.from_json(text)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
 
 
 def summarise(labels, clean_logits, attack_logits, policy, thresholds, costs, *, met=None, searches=None, **described):

@@ -1,6 +1,8 @@
 """The evaluations that a run folder holds. No TensorFlow."""
 
-from dataclasses import dataclass
+import json
+import zipfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +19,13 @@ class KeptEvaluation:
       name: of its files, without suffix.
       result: the `EvaluationResult`.
       logits_file: NPZ of the labels and of the exit logits behind it, clean and of each attack.
+      outdated: whether RUN/model.keras has another exit rule or other thresholds now, as after `rdi-tf calibrate`.
     """
 
     name: str
     result: EvaluationResult
     logits_file: Path
+    outdated: bool = False
 
     def logits(self, names):
         """Some of its logits.
@@ -43,7 +47,11 @@ class KeptEvaluation:
 
 
 def kept_evaluations(run):
-    """Evaluations of a run with the logits behind them, the one with most images, then most attacks first.
+    """Evaluations of a run with the logits behind them, the most important first.
+
+    First come those under the exit rule and thresholds that the run has now, by the run's own attack (slowdown aims at
+    costs, so it comes behind); then those with more images, with all images under every attack, with more attacks, and
+    that leave less.
 
     Args:
       run: a `RunFolder`.
@@ -55,17 +63,33 @@ def kept_evaluations(run):
       CheckpointError: there is none.
       DataError: one that cannot be read.
     """
-    found = []
+    found, rule = [], _rule_now(run)
     for file in sorted(run.evaluation.glob("*.json")):
         logits_file = file.with_suffix(".npz")
         if logits_file.is_file():  # sweeps and comparisons of exit rules keep none
-            found.append(KeptEvaluation(file.stem, EvaluationResult.load(file), logits_file))
+            result = EvaluationResult.load(file)
+            outdated = rule is not None and (result.policy, result.thresholds) != rule
+            found.append(KeptEvaluation(file.stem, result, logits_file, outdated))
     if not found:
         raise CheckpointError(f"{run.path} holds no evaluation yet; run `rdi-tf evaluate {run.path}` first")
-    return sorted(found, key=_importance)
+    own_attack = asdict(run.config.evaluation)
+    return sorted(found, key=lambda kept: _importance(kept, own_attack))
 
 
-def _importance(kept):
+def _importance(kept, own_attack):
     result = kept.result
+    by_another = any(own_attack.get(key) != value for key, value in result.attack.items())
     in_turns = any(attack.kind == "remaining" for attack in result.attacks)
-    return (-result.images, in_turns, -len(result.attacks), kept.name)
+    left = 1.0 if result.per_image_worst_case is None else result.per_image_worst_case
+    other = by_another or result.suite == "slowdown"
+    return (kept.outdated, other, -result.images, in_turns, -len(result.attacks), left, kept.name)
+
+
+def _rule_now(run):
+    """(exit rule, thresholds) in the run's model file, which is a zip with JSON in it; None where there is none."""
+    try:
+        with zipfile.ZipFile(run.model_file) as archive:
+            kept = json.loads(archive.read("config.json"))["config"]
+        return kept["config"]["policy"]["name"], tuple(kept["thresholds"])
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile):
+        return None

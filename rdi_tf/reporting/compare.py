@@ -11,7 +11,7 @@ from rdi_tf.evaluation.reported import reported_points
 from rdi_tf.evaluation.run_results import kept_evaluations
 from rdi_tf.evaluation.tables import title
 from rdi_tf.reporting.compare_pages import blocks
-from rdi_tf.reporting.deployments import DeployedRun, Deployments
+from rdi_tf.reporting.deployments import DeployedRun, Deployments, attacked_dtype
 from rdi_tf.reporting.kinds import Kind
 from rdi_tf.reporting.report import ReportFiles, write_pages
 from rdi_tf.runs import RunFolder, write_atomic
@@ -28,6 +28,8 @@ class ComparedRun:
       evaluation: name of the evaluation that was taken.
       described: how it was evaluated, in words.
       images: number of test images.
+      outdated: whether the run has another exit rule or other thresholds now.
+      in_turns: whether attacks met only what others had left standing.
       clean_accuracy: TA.
       robust_accuracy: ATA under the attack that does most harm; what they left standing where attacks took turns.
       per_image_worst_case: share that is right clean and under every attack.
@@ -43,6 +45,8 @@ class ComparedRun:
     evaluation: str
     described: str
     images: int
+    outdated: bool
+    in_turns: bool
     clean_accuracy: float
     robust_accuracy: float
     per_image_worst_case: float
@@ -62,7 +66,8 @@ def compare_runs(run_dirs, output, with_reported=True, deployments_of=lambda fol
 
     Args:
       run_dirs: folders of runs that were evaluated under attacks. Where all were evaluated in one same way, that
-        evaluation counts, the one with most images if there are several; else of each the one with most images.
+        evaluation counts, the most important if there are several; else of each the most important one
+        (`rdi_tf.evaluation.run_results.kept_evaluations`).
       output: folder for compare.html, compare.md, compare.json and the pictures.
       with_reported: add the paper's networks on that data set.
       deployments_of: callable, a run's folder -> its `rdi_tf.reporting.deployments.Deployments`; without it, none.
@@ -118,7 +123,8 @@ def _way(result):
 
 
 def _described(result):
-    return title(result).removeprefix(f"{result.name}: ")
+    aim = "; attacks on exits aim at what the rule calls classes from" if result.attack_outputs == "policy" else ""
+    return title(result).removeprefix(f"{result.name}: ") + aim
 
 
 def _compared(run, kept):
@@ -132,6 +138,8 @@ def _compared(run, kept):
         evaluation=kept.name,
         described=_described(result),
         images=result.images,
+        outdated=kept.outdated,
+        in_turns=result.worst_case is None,
         clean_accuracy=result.clean.accuracy,
         robust_accuracy=result.per_image_worst_case if result.worst_case is None else result.worst_case,
         per_image_worst_case=result.per_image_worst_case,
@@ -161,7 +169,7 @@ def _deployed(folder, run, result, held):
                 f"{folder.path}: its {one.dtype} bundle is of another network than its evaluation {run.evaluation}: "
                 "export it again"
             )
-    return DeployedRun(run.name, "int8" if run.kind.method == "quantize_aware" else "float32", held)
+    return DeployedRun(run.name, attacked_dtype(run.kind.method), held)
 
 
 def _named(runs):

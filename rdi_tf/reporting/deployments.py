@@ -29,6 +29,11 @@ class Deployment:
         return next((one for one in reversed(self.latencies) if Conditions.of(one) == conditions), None)
 
 
+def attacked_dtype(compression_method):
+    """The dtype in whose arithmetic a network was attacked: int8 after training for it, float32 otherwise."""
+    return "int8" if compression_method == "quantize_aware" else "float32"
+
+
 @dataclass(frozen=True)
 class Deployments:
     """What a run folder holds of them.
@@ -103,7 +108,7 @@ class DeployedRun:
         return [
             {
                 "dtype": one.dtype,
-                "evaluated": one.dtype == self.evaluated_dtype,
+                "evaluated": one is self.evaluated,
                 "file_bytes": one.file_bytes,
                 "compressed_bytes": one.compressed_bytes,
                 "latencies": [

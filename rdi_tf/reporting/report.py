@@ -15,6 +15,7 @@ from rdi_tf.evaluation.run_results import kept_evaluations
 from rdi_tf.policies import POLICIES, decide, get_policy
 from rdi_tf.reporting import plots
 from rdi_tf.reporting.curves import budget_curve
+from rdi_tf.reporting.deployments import Conditions, attacked_dtype
 from rdi_tf.reporting.latency_tables import headline
 from rdi_tf.reporting.latency_tables import notes as latency_notes
 from rdi_tf.reporting.latency_tables import tables as latency_tables
@@ -50,7 +51,7 @@ def write_report(run_dir, output=None, latencies=(), data_dir=None):
       run_dir: folder of a run that was evaluated.
       output: folder of the report; None for RUN/report. Files of the same names are replaced.
       latencies: `rdi_tf.latency.LatencyResult`s of bundles of this run, the newest last; accuracy is drawn against the
-        milliseconds of the last.
+        milliseconds of the last in the arithmetic that was attacked, or else of the last.
       data_dir: TFDS directory; None for TFDS_DATA_DIR or TFDS's default. The validation images are needed: thresholds
         that move are found on them.
 
@@ -59,7 +60,7 @@ def write_report(run_dir, output=None, latencies=(), data_dir=None):
 
     Raises:
       CheckpointError: no run, no evaluation in it, or a training.json that is something else.
-      ConfigError: latency of a network with other exits.
+      ConfigError: latency of another network.
       DataError: results or a data set that cannot be read.
     """
     run = RunFolder.open(run_dir)
@@ -68,22 +69,33 @@ def write_report(run_dir, output=None, latencies=(), data_dir=None):
     # What an evaluation without attacks says stands in those with attacks, too.
     evaluations = [kept for kept in evaluations if kept.result.attacks] or evaluations
     main = evaluations[0]
-    names = main.result.costs.exit_names
     for latency in latencies:
-        if tuple(exit.name for exit in latency.exits) != names:
-            raise ConfigError(
-                f"benchmark: expected one of a network with exits {', '.join(names)}, got {latency.name!r}"
-            )
+        _refuse_other_network(latency, main.result.costs)
     blocks = [
         *_head_blocks(net.config, main.result, read_records(run)),
         *(block for kept in evaluations for block in _table_blocks(net.config, kept)),
         *_exit_blocks(main.result),
-        *_curve_blocks(net, main, latencies[-1] if latencies else None, data_dir),
+        *_curve_blocks(net, main, _of_attacked_arithmetic(latencies, net.config), data_dir),
         *_example_blocks(run, net, main.result),
         *_latency_blocks(latencies),
     ]
     title = f"{main.result.name or run.path.resolve().name}: robust dynamic inference"
     return write_pages(Path(output or run.path / "report"), "report", title, blocks)
+
+
+def _refuse_other_network(latency, costs):
+    there = [(exit.name, exit.executed_macs) for exit in latency.exits]
+    if there != list(zip(costs.exit_names, costs.executed_macs, strict=True)):
+        raise ConfigError(
+            f"benchmark: expected one of the evaluated network, exits {', '.join(costs.exit_names)} with its "
+            f"multiply-adds, got {latency.name!r}"
+        )
+
+
+def _of_attacked_arithmetic(latencies, config):
+    """The newest of latencies in the arithmetic that was attacked, else the newest; None without any."""
+    dtype = attacked_dtype(config.compression.method)
+    return next((one for one in reversed(latencies) if one.dtype == dtype), latencies[-1] if latencies else None)
 
 
 def write_pages(folder, name, title, blocks):
@@ -107,7 +119,7 @@ def _head_blocks(config, result, starts):
     found = f"{clean.accuracy:.2%} of {result.images:,} clean test images of {result.dataset} are called right"
     if result.worst_case is not None:
         label = tables.attack_label(result.worst_case_attack)
-        found += f", {result.worst_case:.2%} under the attack that does most harm ({label})"
+        found += f", {result.worst_case:.2%} under the attack that does most harm ({label}; {_searched(result.attack)})"
     if result.attacks:
         found += f", {result.per_image_worst_case:.2%} clean and under every attack"
     cost = (
@@ -116,13 +128,22 @@ def _head_blocks(config, result, starts):
     )
     model = config.model
     shape = "x".join(map(str, model.input_shape))
+    backbone = model.backbone
+    if config.compression.method != "none":
+        backbone += f" ({config.compression.method.replace('_', ' ')})"
     facts = (
-        f"Network: {model.backbone}, {model.branch} branches, {len(result.costs.exit_names)} exits, {shape} images.",
+        f"Network: {backbone}, {model.branch} branches, {len(result.costs.exit_names)} exits, {shape} images.",
         f"Defence: {config.defence.name.replace('_', ' ')}. Exit rule: {result.policy}, thresholds "
         f"{', '.join(f'{value:.4g}' for value in result.thresholds) or 'none'}, "
         f"calibrated by {config.policy.calibration.replace('_', ' ')}.",
     )
     return [Paragraph(f"{found}. {cost}"), Notes((*facts, *_training_notes(starts)))]
+
+
+def _searched(attack):
+    """How an attack searched, in words: "PGD, 20 steps, epsilon 0.03137, linf"."""
+    steps = "" if attack["algorithm"] == "fgsm" else f", {attack['steps']} steps"
+    return f"{attack['algorithm'].upper()}{steps}, epsilon {attack['epsilon']:.4g}, {attack['norm']}"
 
 
 def _training_notes(starts):
@@ -146,6 +167,8 @@ def _table_blocks(config, kept):
         where = f"Reported: {source} of Hu et al. (ICLR 2020), {config.defence.name.replace('_', ' ')} column."
         how = f"This run: {config.model.branch} branches, {config.training.iterations:,} iterations"
         notes.insert(0, f"{where} {how}, evaluated on {result.images:,} images.")
+    if kept.outdated:
+        notes.insert(0, "The run has another exit rule or other thresholds now: evaluate it again.")
     notes += _provenance_notes(result.provenance)
     return [
         Heading(f"Accuracy under attack: {kept.name}"),
@@ -203,7 +226,9 @@ def _curve_blocks(net, main, latency, data_dir):
         ]
         png = plots.budget_figure(panels, exit_costs, unit, stars)
         alt = f"Accuracy of {len(POLICIES)} exit rules against {unit}; panels: {', '.join(panels)}."
-        blocks.append(Picture(f"budget-{name}", png, alt, f"Accuracy against {unit}, a line for each exit rule."))
+        where = "" if unit != MILLISECONDS else f" Bundle: {latency.dtype}; {Conditions.of(latency).text}."
+        caption = f"Accuracy against {unit}, a line for each exit rule.{where}"
+        blocks.append(Picture(f"budget-{name}", png, alt, caption))
     if latency is None:
         blocks.append(Paragraph("Against milliseconds: with a benchmark."))
     return blocks

@@ -20,12 +20,14 @@ class KeptEvaluation:
       result: the `EvaluationResult`.
       logits_file: NPZ of the labels and of the exit logits behind it, clean and of each attack.
       outdated: whether RUN/model.keras has another exit rule or other thresholds now, as after `rdi-tf calibrate`.
+      own_attack: whether its attacks searched as the run's configuration says, after wrong answers.
     """
 
     name: str
     result: EvaluationResult
     logits_file: Path
     outdated: bool = False
+    own_attack: bool = True
 
     def logits(self, names):
         """Some of its logits.
@@ -63,26 +65,24 @@ def kept_evaluations(run):
       CheckpointError: there is none.
       DataError: one that cannot be read.
     """
-    found, rule = [], _rule_now(run)
+    found, rule, searched = [], _rule_now(run), asdict(run.config.evaluation)
     for file in sorted(run.evaluation.glob("*.json")):
         logits_file = file.with_suffix(".npz")
         if logits_file.is_file():  # sweeps and comparisons of exit rules keep none
             result = EvaluationResult.load(file)
             outdated = rule is not None and (result.policy, result.thresholds) != rule
-            found.append(KeptEvaluation(file.stem, result, logits_file, outdated))
+            own = result.suite != "slowdown" and all(searched.get(key) == value for key, value in result.attack.items())
+            found.append(KeptEvaluation(file.stem, result, logits_file, outdated, own))
     if not found:
         raise CheckpointError(f"{run.path} holds no evaluation yet; run `rdi-tf evaluate {run.path}` first")
-    own_attack = asdict(run.config.evaluation)
-    return sorted(found, key=lambda kept: _importance(kept, own_attack))
+    return sorted(found, key=_importance)
 
 
-def _importance(kept, own_attack):
+def _importance(kept):
     result = kept.result
-    by_another = any(own_attack.get(key) != value for key, value in result.attack.items())
     in_turns = any(attack.kind == "remaining" for attack in result.attacks)
     left = 1.0 if result.per_image_worst_case is None else result.per_image_worst_case
-    other = by_another or result.suite == "slowdown"
-    return (kept.outdated, other, -result.images, in_turns, -len(result.attacks), left, kept.name)
+    return (kept.outdated, not kept.own_attack, -result.images, in_turns, -len(result.attacks), left, kept.name)
 
 
 def _rule_now(run):

@@ -110,11 +110,15 @@ def _attacked(run):
 
 
 def _same_evaluations(candidates):
-    """Of each run the evaluation that all have in the same way; where there is none, each run's first."""
-    ways = [[_way(kept.result) for kept in found] for found in candidates]
+    """Of each run the evaluation that all have in the same way, no weaker than its first; else each run's first."""
+    ways = [[_way(kept.result) for kept in found if _standing(kept) == _standing(found[0])] for found in candidates]
     common = next((way for way in ways[0] if all(way in others for others in ways)), None) if ways else None
     places = [0 if common is None else way.index(common) for way in ways]
     return [found[place] for found, place in zip(candidates, places, strict=True)]
+
+
+def _standing(kept):
+    return kept.outdated, kept.own_attack
 
 
 def _way(result):

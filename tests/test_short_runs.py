@@ -1,4 +1,4 @@
-"""The scripts that compare ways to train by short runs."""
+"""The scripts that compare ways to train by short runs, and the one that times training's steps and input."""
 
 import json
 import runpy
@@ -99,3 +99,18 @@ def test_rows_of_unknown_options_are_refused(script, tmp_path):
     path.write_text('{"way": "standard", "robust_accuracy": 0.5}')
     with pytest.raises(SystemExit, match="was made with minutes unknown, expected minutes 5.0"):
         kept_row(path, {"minutes": 5.0})
+
+
+def test_input_seconds_are_a_mean_or_the_words_of_what_is_missing(script, monkeypatch):
+    """Of a queue that is filled in bursts, a median would tell how long a batch takes to be handed over."""
+    input_seconds, took, clock = script("training")["input_seconds"], iter([9.0, 1.0, 1.0, 4.0]), [0.0]
+
+    def batches(*_):
+        for seconds in took:
+            clock[0] += seconds
+            yield None
+
+    assert "no folder './nowhere'" in input_seconds(DIGITS.with_settings(["data.name=./nowhere"]), 3)
+    monkeypatch.setitem(input_seconds.__globals__, "training_batches", batches)
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    assert input_seconds(DIGITS, 3) == 2

@@ -9,15 +9,17 @@ where it should. Each is judged by what its exit rule calls right on validation 
 `strict` made against that rule's own outputs: recipes are chosen here, so test images stay out of it. Means over the
 seeds, with lowest and highest, are printed as Markdown and kept with every single run in FOLDER/ingredients.json.
 
-Short runs tell the beginning of training. What is there already is not trained again, and what was killed goes on.
+Short runs tell the beginning of training. What is there already is not trained again, and what was killed goes on;
+a FOLDER whose rows were made with other options is refused.
 """
 
 import argparse
 import json
 import statistics
+import sys
 from pathlib import Path
 
-from short_runs import configuration, shortened
+from short_runs import configuration, keep_row, kept_row, shortened
 
 from rdi_tf.config import Config
 from rdi_tf.evaluation.run import evaluate
@@ -62,12 +64,27 @@ def cost(config):
     return iteration_costs(build(config), config.defence).total
 
 
+def run_folder(name, seed, options):
+    """Folder of one recipe's run from one seed; its row's file stands beside it."""
+    return options.output / "".join(c if c.isalnum() else "-" for c in f"{name}-seed-{seed}")
+
+
+def known(name, seed, options):
+    """The row that is there already, or None; one of other options ends the script."""
+    return kept_row(run_folder(name, seed, options).with_suffix(".json"), _made_with(name, options))
+
+
+def _made_with(name, options):
+    length = {"iterations": options.iterations, "images": options.images}
+    return {"preset": options.preset, "set": options.settings, **length, "recipe": RECIPES[name]}
+
+
 def measure(name, seed, options):
     """Train one recipe from one seed and judge it: a row."""
-    folder = options.output / "".join(c if c.isalnum() else "-" for c in f"{name}-seed-{seed}")
-    row_file = folder.with_suffix(".json")
-    if row_file.exists():
-        return json.loads(row_file.read_text(encoding="utf-8"))
+    row = known(name, seed, options)
+    if row is not None:
+        return row
+    folder = run_folder(name, seed, options)
     preset = Config.load(options.preset).with_settings([*options.settings, f"training.seed={seed}"])
     base, config = (configuration(preset, [*PLAIN, *RECIPES[recipe]]) for recipe in (BASE, name))
     iterations = max(1, round(options.iterations * cost(base) / cost(config)))
@@ -84,7 +101,7 @@ def measure(name, seed, options):
         "executed_saving": found.clean.executed_saving,
         "settings": RECIPES[name],
     }
-    write_atomic(row_file, json.dumps(row))
+    keep_row(folder.with_suffix(".json"), _made_with(name, options), row)
     return row
 
 
@@ -130,13 +147,15 @@ def main():
     """Train, attack, print."""
     options = parsed()
     options.output.mkdir(parents=True, exist_ok=True)
-    rows = [measure(name, seed, options) for seed in options.seeds for name in options.only]
-    command = ["benchmarks/ingredients.py", f"--preset={options.preset}", f"--iterations={options.iterations}"]
+    runs = [(name, seed) for seed in options.seeds for name in options.only]
+    for run in runs:  # rows of other options are refused before any time goes into new ones
+        known(*run, options)
+    rows = [measure(*run, options) for run in runs]
     found = {
         "what": f"{options.preset}, {options.iterations} iterations of the base, {options.images} validation images",
         "settings": options.settings,
         "rows": rows,
-        "provenance": provenance(command, options.seeds[0]),
+        "provenance": provenance(sys.argv, options.seeds[0]),
     }
     write_atomic(options.output / "ingredients.json", json.dumps(found, indent=2) + "\n")
     print(table(rows))

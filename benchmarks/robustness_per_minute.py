@@ -7,16 +7,18 @@ Every way gets as many iterations as its own measured seconds per iteration allo
 them, so that it ends where it should. Then all of them are attacked alike: the preset's evaluation attack on every
 exit, thresholds at equal shares of the clean images; robust is what is right under every one of these attacks. The
 table is printed as Markdown and kept with everything else in FOLDER/robustness_per_minute.json. Needs an idle machine
-for figures worth keeping, and the data set. A run that is there already is not trained again.
+for figures worth keeping, and the data set. A run that is there already is not trained again; a FOLDER whose rows were
+made with other options is refused.
 """
 
 import argparse
 import dataclasses
 import json
+import sys
 import time
 from pathlib import Path
 
-from short_runs import configuration, shortened
+from short_runs import configuration, keep_row, kept_row, shortened
 
 from rdi_tf._keras import keras
 from rdi_tf.config import Config
@@ -69,13 +71,27 @@ def seconds_per_iteration(config, count=5):
     return (time.perf_counter() - started) / count
 
 
+def run_folder(name, arguments):
+    """Folder of one way's run; its row's file stands beside it."""
+    return arguments.output / "".join(c if c.isalnum() else "-" for c in name)
+
+
+def known(name, arguments):
+    """The row that is there already, or None; one of other options ends the script."""
+    return kept_row(run_folder(name, arguments).with_suffix(".json"), _made_with(name, arguments))
+
+
+def _made_with(name, arguments):
+    length = {"minutes": arguments.minutes, "test-images": arguments.test_images}
+    return {"preset": arguments.preset, **length, "way": WAYS[name]}
+
+
 def measure(name, arguments, images, labels):
     """Train one way for its minutes and attack it: a row of the table."""
-    config = configuration(Config.load(arguments.preset), [*_PLAIN, *WAYS[name]])
-    folder = arguments.output / "".join(c if c.isalnum() else "-" for c in name)
-    row_file = folder.with_suffix(".json")
-    if row_file.exists():
-        return json.loads(row_file.read_text(encoding="utf-8"))
+    row = known(name, arguments)
+    if row is not None:
+        return row
+    config, folder = configuration(Config.load(arguments.preset), [*_PLAIN, *WAYS[name]]), run_folder(name, arguments)
     seconds = seconds_per_iteration(config)
     config = shortened(config, max(1, round(60 * arguments.minutes / seconds)))
     started = time.perf_counter()
@@ -91,7 +107,7 @@ def measure(name, arguments, images, labels):
         "wall_minutes": round(wall / 60, 2),
         **{key: round(value, 4) for key, value in figures.items()},
     }
-    write_atomic(row_file, json.dumps(row))
+    keep_row(folder.with_suffix(".json"), _made_with(name, arguments), row)
     return row
 
 
@@ -113,6 +129,8 @@ def main():
     parser.add_argument("--only", nargs="*", choices=list(WAYS), default=list(WAYS))
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
+    for name in arguments.only:  # rows of other options are refused before any time goes into new ones
+        known(name, arguments)
     config = Config.load(arguments.preset)
     test = load_dataset(config.data, "test", config.model.input_shape)
     images, labels = as_arrays(test, limit=arguments.test_images)
@@ -120,7 +138,7 @@ def main():
     found = {
         "what": f"{arguments.preset}, {arguments.minutes} minutes each, {len(labels)} test images",
         "rows": rows,
-        "provenance": provenance(["benchmarks/robustness_per_minute.py", f"--preset={arguments.preset}"], 0),
+        "provenance": provenance(sys.argv, 0),
     }
     write_atomic(arguments.output / "robustness_per_minute.json", json.dumps(found, indent=2) + "\n")
     print(table(rows))

@@ -1,8 +1,10 @@
-"""What scripts share that compare ways to train by short runs: settings in few words, and schedules that are shrunk."""
+"""What scripts share that compare ways to train by short runs: settings in few words, shrunk schedules, kept rows."""
 
 import dataclasses
+import json
 
 from rdi_tf.models.registry import default_exits
+from rdi_tf.runs import write_atomic
 
 
 def configuration(preset, settings):
@@ -45,3 +47,33 @@ def shortened(config, iterations):
     training = dataclasses.replace(config.training, decay_at=(), schedule="one_cycle", **length)
     defence = dataclasses.replace(config.defence, warmup_iterations=round(share * iterations))
     return dataclasses.replace(config, training=training, defence=defence)
+
+
+def kept_row(path, options):
+    """The row of a run that was made before.
+
+    Args:
+      path: the row's file.
+      options: what the row depends on beside its name, a dict of plain values.
+
+    Returns:
+      What `keep_row` was given; None without the file.
+
+    Raises:
+      SystemExit: a row of other options, or of unknown ones.
+    """
+    if not path.exists():
+        return None
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    before = kept.get("options", {})
+    other = [key for key in options if key not in before or before[key] != options[key]]
+    if other:
+        found = ", ".join(f"{key} {before.get(key, 'unknown')}" for key in other)
+        wanted = ", ".join(f"{key} {options[key]}" for key in other)
+        raise SystemExit(f"{path} was made with {found}, expected {wanted}: give another --output, or the same options")
+    return kept["row"]
+
+
+def keep_row(path, options, row):
+    """Write down a row, a dict of plain values, and the options it was made with."""
+    write_atomic(path, json.dumps({"options": options, "row": row}))

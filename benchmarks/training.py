@@ -6,7 +6,7 @@
 - step: a whole iteration of each way to train, and how many times as fast it is as max-average PGD;
 - floor: multiply-adds of attack and update over the matrix-multiply rate of this machine, measured in the same run;
 - input: batches of the preset's data and augmentation, without a network (needs the data set);
-- steadiness: traces of the train_step after the first, growth of the process over further iterations.
+- steadiness: traces of each train_step in all (1: none after the first), growth of the process over further iterations.
 
 Needs an idle machine for figures worth keeping.
 """
@@ -118,7 +118,7 @@ def ratio(slow, fast):
 
 
 def input_seconds(config, count):
-    """Median seconds that a batch takes to be made, with nothing else to do; None without the data set."""
+    """Mean seconds that a batch takes to be made, with nothing else to do; without the data set the error's words."""
     try:
         stream = iter(
             training_batches(config.data, config.training, config.model.input_shape, config.model.num_classes)

@@ -1,6 +1,7 @@
 """Exit rules side by side, and the images kept for others, on a real small run."""
 
 import csv
+import dataclasses
 import io
 import json
 import shutil
@@ -11,7 +12,7 @@ import pytest
 from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.errors import ConfigError
 from rdi_tf.evaluation import trust
-from rdi_tf.evaluation.policy_comparison import compare_policies
+from rdi_tf.evaluation.policy_comparison import COLUMNS, PolicyComparison, compare_policies
 from rdi_tf.evaluation.run import evaluate
 from rdi_tf.evaluation.sample_images import save_images
 from rdi_tf.network import load
@@ -59,8 +60,18 @@ def test_the_table_of_every_rule(run_dir):
     found = compare_policies(run_dir, "all", "none", **OPTIONS)
     lines = list(csv.DictReader(io.StringIO(found.to_csv())))
     assert [line["exit rule"] for line in lines] == list(POLICIES)
-    assert float(lines[1]["clean accuracy"]) == pytest.approx(100 * found.results[1].clean.accuracy, abs=0.01)
     assert lines[0]["worst attack"] == ""
+    clean = found.results[1].clean
+    assert [float(lines[1][column]) for column in ("clean accuracy", *COLUMNS[4:])] == [
+        round(100 * clean.accuracy, 6),
+        round(clean.average_executed_macs, 6),
+        round(100 * clean.executed_saving, 6),
+        round(clean.average_paper_mflops, 6),
+    ]
+    attacked = dataclasses.replace(found.results[0], worst_case=1 / 3, per_image_worst_case=0.25)
+    assert PolicyComparison((attacked,)).to_csv().splitlines()[1].split(",")[2:4] == ["33.333333", "25.0"]
+    assert PolicyComparison((attacked,)).to_text().splitlines()[-1].split()[2:4] == ["33.33", "25.00"]
+    assert f"{found.results[0].clean.average_executed_macs:,.0f}" in found.to_text()
     folder = run_dir / "evaluation"
     assert json.loads((folder / "policies-clean-first-40.json").read_text()) == found.to_dict()
     assert "| running_average |" in (folder / "policies-clean-first-40.md").read_text()

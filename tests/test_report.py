@@ -13,9 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from rdi_tf.cli import main as cli
+from rdi_tf.compression.settings import METHODS
 from rdi_tf.config import Config
 from rdi_tf.errors import CheckpointError, ConfigError, DataError
 from rdi_tf.evaluation.reported import reported_beside, reported_points, reported_rows
+from rdi_tf.models.registry import default_exits
 from rdi_tf.policies import get_policy
 from rdi_tf.reporting.curves import RATIOS, budget_curve
 from rdi_tf.reporting.pages import Heading, Notes, Paragraph, Picture, TableBlock, to_html, to_markdown
@@ -65,9 +67,58 @@ def test_reported_rows_of_the_same_experiment_only():
     ],
 )
 def test_reported_figures_stand_only_beside_rows_that_mean_the_same(suite, policy, split, table):
-    result = types.SimpleNamespace(suite=suite, policy=policy, split=split, attack=attack())
+    result = outcome_of("main", suite=suite, policy=policy, split=split)
     name, rows = reported_beside(result, Config.load("mnist-smallcnn"))
     assert (name, bool(rows)) == (table, bool(table))
+
+
+def outcome_of(*attacks, **fields):
+    """What `reported_beside` looks at of an evaluation of a network with two branches."""
+    costs = types.SimpleNamespace(exit_names=("branch_1", "branch_2", "main"))
+    outcomes = [types.SimpleNamespace(name=name) for name in attacks]
+    described = {"suite": "", "policy": "entropy", "split": "test", "attack": attack(), **fields}
+    return types.SimpleNamespace(attacks=outcomes, costs=costs, **described)
+
+
+def test_the_worst_case_stands_only_beside_that_of_all_the_papers_attacks():
+    every = ["branch_1", "branch_2", "main", "average", "max_average"]
+    config = Config.load("mnist-smallcnn")
+    assert reported_beside(outcome_of(*every, "random"), config)[1]["ATA (Worst-Case)"] == 96.43
+    short = [every[:1], *(every[:left] + every[left + 1 :] for left in range(5))]
+    for attacks in (*short, [*every[:-1], "pgd-10/max_average"]):
+        name, rows = reported_beside(outcome_of(*attacks), config)
+        assert name == "Table 2" and "ATA (Worst-Case)" not in rows and rows["ATA (Branch 1)"] == 98.52
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ['model.exits=["conv3_relu"]'],
+        ['model.exits=["conv1_relu", "conv2_relu"]'],
+        ["model.width_multiplier=0.5"],
+        *(
+            [f"compression.method={method}", "compression.sparsity=0.5", "compression.clusters=8"]
+            for method in METHODS
+            if method != "none"
+        ),
+    ],
+    ids=" ".join,
+)
+def test_other_branches_and_compressed_networks_are_not_the_papers(settings):
+    assert reported_rows(Config.load("mnist-smallcnn").with_settings(settings), attack()) == ("", {})
+    single = Config.load("mnist-smallcnn-single")
+    assert reported_rows(single, attack())[0] == "Table 1"
+    assert reported_rows(single.with_settings(settings), attack()) == ("", {})
+
+
+@pytest.mark.parametrize("preset", ["mnist-smallcnn", "cifar10-resnet38", "cifar10-mobilenetv2"])
+def test_the_papers_own_branches_may_be_written_out(preset):
+    """That they are the backbone's own holds reported.toml, which is read without TensorFlow, to the models."""
+    config = Config.load(preset)
+    written = dataclasses.replace(config.model, exits=default_exits(config.model))
+    search = dataclasses.asdict(config.evaluation)
+    found = reported_rows(dataclasses.replace(config, model=written), search)
+    assert found == reported_rows(config, search) and found[0]
 
 
 def test_reported_figures_are_those_of_the_paper(shared):

@@ -53,9 +53,13 @@ class PolicyComparison:
         return f"{_title(self)}\n\n{table}\n" + "".join(f"{line}\n" for line in self._warnings())
 
     def to_csv(self):
-        """The table as CSV."""
+        """The table as CSV, six decimals; accuracies and savings in percent."""
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *map(_cells, self.results)])
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for result in self.results:
+            figures = ("" if figure is None else round(figure, 6) for figure in _figures(result))
+            writer.writerow([result.policy, *figures])
         return text.getvalue()
 
     def _warnings(self):
@@ -108,19 +112,25 @@ def compare_policies(run_dir, policies="all", attacks="paper", *, checks=True, r
     return found
 
 
-def _cells(result):
+def _figures(result):
+    """The numbers of a rule's row, in the order of COLUMNS after the first; None where there is none."""
     clean = result.clean
-    worst = "" if result.worst_case is None else f"{100 * result.worst_case:.2f}"
-    per_image = "" if result.per_image_worst_case is None else f"{100 * result.per_image_worst_case:.2f}"
+    percent = (clean.accuracy, result.worst_case, result.per_image_worst_case)
     return (
-        result.policy,
-        f"{100 * clean.accuracy:.2f}",
-        worst,
-        per_image,
-        f"{clean.average_executed_macs:,.0f}",
-        f"{100 * clean.executed_saving:.2f}",
-        f"{clean.average_paper_mflops:.2f}",
+        *(None if share is None else 100 * share for share in percent),
+        clean.average_executed_macs,
+        100 * clean.executed_saving,
+        clean.average_paper_mflops,
     )
+
+
+def _cells(result):
+    shown = zip(_figures(result), COLUMNS[1:], strict=True)
+    return (result.policy, *("" if figure is None else _in_words(figure, column) for figure, column in shown))
+
+
+def _in_words(figure, column):
+    return f"{figure:,.0f}" if "MACs" in column else f"{figure:.2f}"
 
 
 def _title(comparison):

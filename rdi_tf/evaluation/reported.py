@@ -40,21 +40,26 @@ def reported_rows(config, attack):
 
     Returns:
       (name, rows): the table's name in the paper, and a dict from its row names to figures, as
-      `rdi_tf.evaluation.tables.rows` takes it. ("", {}) where the paper has no such experiment: another network,
-      data set, defence, algorithm, epsilon or number of steps. Light branches or another training schedule
-      make no difference here; the report says them.
+      `rdi_tf.evaluation.tables.rows` takes it. ("", {}) where the paper has no such experiment: another network
+      (backbone, depth, width, positions of its exits, compressed), data set, defence, algorithm, epsilon or number of
+      steps. Light branches or another training schedule make no difference here; the report says them.
     """
-    table = _read()
+    table, model = _read(), config.model
     if attack.get("norm", "linf") != "linf" or attack.get("restarts", 1) != 1:
         return "", {}
-    wanted = (backbone_name(config.model), config.data.name, attack.get("algorithm"))
+    if config.compression.method != "none" or model.width_multiplier != 1:
+        return "", {}
+    wanted = (backbone_name(model), config.data.name, attack.get("algorithm"))
     for entry in table["table"]:
         same_search = entry["algorithm"] == "fgsm" or entry["steps"] == attack.get("steps")
         same_ball = math.isclose(entry["epsilon"], attack.get("epsilon", 0), rel_tol=0.01)
         same_network = (entry["backbone"], entry["dataset"], entry["algorithm"]) == wanted
-        if same_network and same_search and same_ball and config.model.exits == ():
+        if not (same_network and same_search and same_ball):
+            continue
+        if model.exits == ():
             return _single_exit_rows(entry, config.defence.name)
-        if same_network and same_search and same_ball and config.defence.name in table["columns"]:
+        same_exits = model.exits is None or list(model.exits) == table["exits"][entry["backbone"]]
+        if same_exits and config.defence.name in table["columns"]:
             column = table["columns"].index(config.defence.name)
             return entry["name"], {row: figures[column] for row, figures in entry["rows"].items()}
     return "", {}
@@ -79,11 +84,16 @@ def reported_beside(result, config):
 
     Returns:
       (name, rows) as `reported_rows`'; ("", {}) too for other images than the test split's, for another exit rule than
-      the paper's, and for suites whose rows share names with the paper's without meaning the same.
+      the paper's, and for suites whose rows share names with the paper's without meaning the same. The worst case is
+      left out where not all of the paper's attacks were made, of which it is the worst.
     """
     if result.split != "test" or result.suite not in PAPER_SUITES or result.policy != "entropy":
         return "", {}
-    return reported_rows(config, result.attack)
+    name, rows = reported_rows(config, result.attack)
+    made = {attack.name for attack in result.attacks}
+    if not made.issuperset((*result.costs.exit_names, "average", "max_average")):
+        rows.pop("ATA (Worst-Case)", None)
+    return name, rows
 
 
 def reported_points(dataset):

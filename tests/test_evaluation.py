@@ -214,7 +214,9 @@ def test_a_suite_in_turns_meets_survivors_only(run_dir, small_suite):
     kept = np.load(file)
     decision = decide(get_policy("entropy"), kept["cw/main"], result.thresholds)
     assert np.mean(decision.predictions == kept["labels"]) == third.accuracy
-    assert result.checks[:2] == ("thresholds", "determinism") and result.warnings == ()
+    assert result.checks[:2] == ("thresholds", "determinism")
+    # Whether four steps are enough depends on the network, which other processors train a little differently.
+    assert {warning.check for warning in result.warnings} <= {"more steps"}
 
 
 def test_slowdown_suite_slows_down(run_dir):

@@ -71,11 +71,17 @@ def calibrate_run(run_dir, policy=None, data_dir=None, limit=None, progress=None
       The `Calibration`.
 
     Raises:
-      CheckpointError: no run, or no model in it.
+      CheckpointError: no run, no model in it, or one that another process trains.
       ConfigError: a policy that cannot be followed.
       DataError: the data set cannot be had.
     """
     run = RunFolder.open(run_dir)
+    with run.locked():  # a training that ends meanwhile would write its own model
+        return calibrate_held(run, policy, data_dir, limit, progress)
+
+
+def calibrate_held(run, policy=None, data_dir=None, limit=None, progress=None):
+    """As `calibrate_run`, for a `RunFolder` that this process holds locked already."""
     net = load_run(run)
     config = net.config if policy is None else dataclasses.replace(net.config, policy=policy)
     check_policy(config.policy, exit_costs(net).executed_macs)

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from rdi_tf._keras import keras
-from rdi_tf.calibration import load_run
+from rdi_tf.calibration import calibrate_run, load_run
 from rdi_tf.errors import CheckpointError, ConfigError
 from rdi_tf.models import registry
 from rdi_tf.models.layers import batch_norm, convolution, relu
@@ -204,6 +204,8 @@ def test_a_folder_that_is_being_trained_is_left_alone(config, finished, tmp_path
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
     with run.locked(), pytest.raises(CheckpointError, match="run is being trained by another process"):
         train(config, run.path, progress=False)
+    with run.locked(), pytest.raises(CheckpointError, match="run is being trained by another process"):
+        calibrate_run(run.path)
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
 
 

@@ -1,7 +1,7 @@
 """Training runs: everything in one folder, resumable, the most robust validation checkpoint kept."""
 
 from rdi_tf._keras import keras
-from rdi_tf.calibration import calibrate_run, exit_costs, load_run
+from rdi_tf.calibration import calibrate_held, exit_costs, load_run
 from rdi_tf.data.batches import as_arrays, check_num_classes, explain_unreadable, load_dataset, training_batches
 from rdi_tf.distribution import open_cluster
 from rdi_tf.errors import ConfigError, TrainingError
@@ -58,7 +58,7 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None, stra
         with cluster.scope(), precision(config.training.precision):
             _fit(net, RunKeeper(net, run, config, validation, progress, cluster), cluster, record, data_dir)
         if cluster.is_chief and load_run(run).thresholds is None:
-            calibrate_run(run.path, data_dir=data_dir)
+            calibrate_held(run, data_dir=data_dir)
         cluster.wait()
     return RunFolder.open(run_dir)
 

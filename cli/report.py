@@ -26,8 +26,9 @@ def command(run, bundle, benchmark_file, output, data_dir):
     """Write report.html, which holds all it shows, and report.md: RUN's evaluations as tables and pictures.
 
     Attack tables beside the paper's reported figures, exits taken, accuracy against cost as the thresholds move,
-    example images (of `evaluate --save-images`), latency. Without --bundle and --benchmark the latencies are those
-    that lie in RUN/latency*.json (`rdi-tf benchmark --output`) and are of a bundle in RUN/export, the newest last.
+    example images (of `evaluate --save-images`), the learning curve, latency. Without --bundle and --benchmark the
+    latencies are those that lie in RUN/latency*.json (`rdi-tf benchmark --output`) and are of a bundle in RUN/export,
+    the newest last.
     """
     if bundle is not None and benchmark_file is not None:
         raise ConfigError("--bundle and --benchmark: expected one of them, got both")

@@ -20,6 +20,7 @@ from rdi_tf.evaluation.reported import reported_beside, reported_points, reporte
 from rdi_tf.models.registry import default_exits
 from rdi_tf.policies import get_policy
 from rdi_tf.reporting.curves import RATIOS, budget_curve
+from rdi_tf.reporting.learning import learning_blocks
 from rdi_tf.reporting.pages import Heading, Notes, Paragraph, Picture, TableBlock, to_html, to_markdown
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -240,15 +241,32 @@ def test_report_of_a_run(evaluated, latency_file, tmp_path):
     text = (tmp_path / "out" / "report.html").read_text()
     page = Checker(text)
     images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == len(document["pictures"]) == 5
+    assert len(images) == len(document["pictures"]) == 6
     assert all(attributes["alt"] for attributes in images)
-    assert {"Exits taken", "Examples", "Latency"} <= set(page.texts)
+    assert {"Exits taken", "Examples", "Training", "Latency"} <= set(page.texts)
     markdown = (tmp_path / "out" / "report.md").read_text()
     for name in re.findall(r"\]\(([\w-]+\.png)\)", markdown):
         assert (tmp_path / "out" / name).read_bytes().startswith(PNG)
     assert "ATA (Max-Average)" in markdown and "per MACs saved" in markdown
     assert re.search(r"Trained from iteration 0 with .*\btensorflow 2\.", markdown)
     assert "reported" not in markdown.partition("## Exits taken")[0]  # the paper has no digits
+
+
+@pytest.mark.parametrize("defence", ["average", "standard"])
+def test_the_learning_curve_marks_the_checkpoint_that_was_kept(tmp_path, defence):
+    config = types.SimpleNamespace(defence=types.SimpleNamespace(name=defence))
+    run_folder = types.SimpleNamespace(history_file=tmp_path / "history.csv", config=config)
+    assert learning_blocks(run_folder) == []
+    history = "iteration,loss,adversarial_main,clean_accuracy,robust_accuracy\n"
+    run_folder.history_file.write_text(history + "10,2,0.1,0.5,0.25\n20,1,0.2,0.625,0.5\n30,1,0.3,0.75,0.5\n")
+    heading, picture = learning_blocks(run_folder)
+    assert heading == Heading("Training") and picture.png.startswith(PNG)
+    assert "over 30 iterations" in picture.alt
+    under_attack = "" if defence == "standard" else ", 50.0% clean and under every exit's attack"
+    assert f"at iteration 20, which was kept: 62.5% clean{under_attack}." in picture.alt
+    run_folder.history_file.write_text("iteration,loss\n10,2\n")
+    with pytest.raises(DataError, match="history.csv: expected a training's history, got 'robust_accuracy'"):
+        learning_blocks(run_folder)
 
 
 def test_report_tells_each_machine_that_a_run_was_trained_on():

@@ -19,6 +19,7 @@ from rdi_tf.reporting.deployments import Conditions, attacked_dtype
 from rdi_tf.reporting.latency_tables import headline
 from rdi_tf.reporting.latency_tables import notes as latency_notes
 from rdi_tf.reporting.latency_tables import tables as latency_tables
+from rdi_tf.reporting.learning import learning_blocks
 from rdi_tf.reporting.pages import Heading, Notes, Paragraph, Picture, TableBlock, to_html, to_markdown
 from rdi_tf.reporting.samples import load_samples
 from rdi_tf.runs import RunFolder, write_atomic
@@ -77,6 +78,7 @@ def write_report(run_dir, output=None, latencies=(), data_dir=None):
         *_exit_blocks(main.result),
         *_curve_blocks(net, main, _of_attacked_arithmetic(latencies, net.config), data_dir),
         *_example_blocks(run, net, main.result),
+        *learning_blocks(run),
         *_latency_blocks(latencies),
     ]
     title = f"{main.result.name or run.path.resolve().name}: robust dynamic inference"

@@ -15,6 +15,11 @@ class History:
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         self._rows = list(csv.DictReader(io.StringIO(text)))
 
+    @property
+    def rows(self):
+        """One dictionary for each validation, oldest first: name of column -> text as in the file."""
+        return tuple(self._rows)
+
     def add(self, iteration, figures):
         """Append a row.
 

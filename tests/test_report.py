@@ -157,6 +157,18 @@ def test_budget_curve_from_all_early_to_all_late():
     assert (np.diff(curve.costs([10, 30])) >= 0).all()
 
 
+def test_budget_curve_of_images_that_are_right_under_attacks_too():
+    """Clean images are all right and sure; of four attacked ones the first exit calls one wrong, the last another."""
+    clean = np.tile([[4.0, 0.0], [5.0, 0.0]], (4, 1, 1))
+    attacked = clean.copy()
+    attacked[0, 0], attacked[1, 1] = [0.0, 9.0], [0.0, 9.0]
+    policy, labels = get_policy("entropy"), np.zeros(4, int)
+    curve = budget_curve(policy, clean, clean, labels, [attacked, clean])
+    np.testing.assert_array_equal(curve.exit_shares, budget_curve(policy, clean, clean, labels).exit_shares)
+    assert (curve.accuracy[0], curve.accuracy[-1]) == (0.75, 0.75)
+    assert budget_curve(policy, clean, clean, labels, [attacked, attacked[::-1]]).accuracy[0] == 0.5
+
+
 BLOCKS = [
     Heading("Accuracy <clean>"),
     Paragraph("a_b & c|d"),
@@ -317,7 +329,7 @@ def test_report_without_latency_and_images_says_so(evaluated, tmp_path):
     assert run("report", folder).exit_code == 0
     text = (folder / "report" / "report.html").read_text()
     assert "--save-images 100" in text and "Not measured" in text
-    assert text.count("<img") == 2
+    assert text.count("<img") == 3
 
 
 def test_names_with_dollar_signs_are_no_formulas():

@@ -30,7 +30,7 @@ class Curve:
         return self.exit_shares @ np.asarray(exit_costs, np.float64)
 
 
-def budget_curve(policy, calibration_logits, exit_logits, labels):
+def budget_curve(policy, calibration_logits, exit_logits, labels, attacked=()):
     """Move the thresholds of an exit rule through all budgets.
 
     The thresholds of each point are found on the calibration images (without their labels), so that a fixed share of
@@ -41,6 +41,8 @@ def budget_curve(policy, calibration_logits, exit_logits, labels):
       calibration_logits: (n, exits, classes), of validation images.
       exit_logits: (m, exits, classes), of test images, clean or attacked.
       labels: integer array (m,).
+      attacked: like `exit_logits`, of the same images under attacks; an image is then right if it is so under these,
+        too. Where images leave is that of `exit_logits` alone.
 
     Returns:
       The `Curve`.
@@ -55,9 +57,10 @@ def budget_curve(policy, calibration_logits, exit_logits, labels):
     points = [np.eye(exits)[0], *(_geometric(ratio, exits) for ratio in RATIOS), np.eye(exits)[-1]]
     shares, accuracy = [], []
     for wanted in points:
-        decision = decide(policy, exit_logits, given_shares(policy, calibration_logits, wanted))
-        shares.append(np.bincount(decision.exits, minlength=exits) / len(labels))
-        accuracy.append((decision.predictions == np.asarray(labels)).mean())
+        thresholds = given_shares(policy, calibration_logits, wanted)
+        decisions = [decide(policy, logits, thresholds) for logits in (exit_logits, *attacked)]
+        shares.append(np.bincount(decisions[0].exits, minlength=exits) / len(labels))
+        accuracy.append(np.all([decision.predictions == np.asarray(labels) for decision in decisions], axis=0).mean())
     return Curve(policy.name, np.array(shares), np.array(accuracy))
 
 

@@ -1,21 +1,18 @@
 """The report of a run: a self-contained HTML page and a Markdown page with its tables and pictures."""
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from rdi_tf.calibration import CalibrationImages, load_run
+from rdi_tf.calibration import load_run
 from rdi_tf.errors import ConfigError
 from rdi_tf.evaluation import tables
 from rdi_tf.evaluation.reported import reported_beside
 from rdi_tf.evaluation.run_results import kept_evaluations
-from rdi_tf.policies import POLICIES, decide, get_policy
+from rdi_tf.policies import decide, get_policy
 from rdi_tf.reporting import plots
-from rdi_tf.reporting.curves import budget_curve
-from rdi_tf.reporting.deployments import Conditions, attacked_dtype
+from rdi_tf.reporting.budgets import budget_blocks
+from rdi_tf.reporting.deployments import attacked_dtype
 from rdi_tf.reporting.latency_tables import headline
 from rdi_tf.reporting.latency_tables import notes as latency_notes
 from rdi_tf.reporting.latency_tables import tables as latency_tables
@@ -26,8 +23,6 @@ from rdi_tf.runs import RunFolder, write_atomic
 from rdi_tf.training.record import read_records
 
 EXAMPLES = 5  # a picture wider than this cannot be read on a phone
-MACS = "executed MACs per image, millions"
-MILLISECONDS = "typical milliseconds per image"
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,7 @@ def write_report(run_dir, output=None, latencies=(), data_dir=None):
         *_head_blocks(net.config, main.result, read_records(run)),
         *(block for kept in evaluations for block in _table_blocks(net.config, kept)),
         *_exit_blocks(main.result),
-        *_curve_blocks(net, main, _of_attacked_arithmetic(latencies, net.config), data_dir),
+        *budget_blocks(net, main, _of_attacked_arithmetic(latencies, net.config), data_dir),
         *_example_blocks(run, net, main.result),
         *learning_blocks(run),
         *_latency_blocks(latencies),
@@ -198,53 +193,6 @@ def _exit_blocks(result):
         "Where images leave, clean and under each attack (the paper's Figure 2).",
     )
     return [Heading("Exits taken"), picture]
-
-
-def _curve_blocks(net, main, latency, data_dir):
-    result = main.result
-    plain = dataclasses.replace(net.config, policy=dataclasses.replace(net.config.policy, adversarial=False))
-    calibration = CalibrationImages.of(net, plain, data_dir).logits
-    shown = {"clean": result.clean} | {attack.name: attack for attack in _shown_attacks(result)}
-    logits, labels = main.logits(shown)
-    panels = {
-        _panel(name): [budget_curve(policy, calibration, logits[name], labels) for policy in POLICIES.values()]
-        for name in shown
-    }
-    axes = [("macs", MACS, np.array(result.costs.executed_macs) / plots.MACS_UNIT)]
-    if latency is not None:
-        axes.append(("milliseconds", MILLISECONDS, np.array([exit.latency.typical for exit in latency.exits])))
-    blocks = [
-        Heading("Accuracy against cost as the thresholds move"),
-        Paragraph(
-            "Each point: thresholds with which fixed shares of the clean validation images leave at each exit (a "
-            "geometric series), applied to the test images. The attacks are those that were kept with the evaluation; "
-            "they do not follow the thresholds. The star is the run's own point."
-        ),
-    ]
-    for name, unit, exit_costs in axes:
-        stars = [
-            plots.Operating(_panel(key), float(np.dot(outcome.exit_shares, exit_costs)), outcome.accuracy)
-            for key, outcome in shown.items()
-        ]
-        png = plots.budget_figure(panels, exit_costs, unit, stars)
-        alt = f"Accuracy of {len(POLICIES)} exit rules against {unit}; panels: {', '.join(panels)}."
-        where = "" if unit != MILLISECONDS else f" Bundle: {latency.dtype}; {Conditions.of(latency).text}."
-        caption = f"Accuracy against {unit}, a line for each exit rule.{where}"
-        blocks.append(Picture(f"budget-{name}", png, alt, caption))
-    if latency is None:
-        blocks.append(Paragraph("Against milliseconds: with a benchmark."))
-    return blocks
-
-
-def _shown_attacks(result):
-    """Max-average, the most harmful, and a slowdown attack, as far as there are such."""
-    full = {attack.name: attack for attack in result.attacks if attack.kind == "attack"}
-    wanted = dict.fromkeys(("max_average", result.worst_case_attack or "average", "slowdown"))
-    return [full[name] for name in wanted if name in full]
-
-
-def _panel(name):
-    return "clean" if name == "clean" else f"{tables.attack_label(name)} attack"
 
 
 def _example_blocks(run, net, result):

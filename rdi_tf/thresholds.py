@@ -6,15 +6,11 @@ multiply-adds for a loss of accuracy. A threshold lies halfway between the last 
 stays, so that another runtime's rounding moves no calibration image across it.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from rdi_tf.errors import ConfigError, DataError
-from rdi_tf.policies import first_exit, get_policy
-
-CANDIDATES = 200  # cuts per exit that a search tries; more would fit the noise of a few thousand calibration images
-TRADE_OFFS = 24  # prices of computation from which a search starts
+from rdi_tf.policies import get_policy
+from rdi_tf.threshold_search import ThresholdSearch, between
 
 
 def calibrate(policy_config, exit_logits, labels, executed_macs):
@@ -125,7 +121,7 @@ def for_budget(policy, exit_logits, labels, executed_macs, budget):
       DataError: unusable logits or labels.
       ConfigError: unusable costs, or a budget below the first exit's cost.
     """
-    search = _Search.on(policy, exit_logits, labels, executed_macs)
+    search = _search(policy, exit_logits, labels, executed_macs)
     _check_budget(budget, search.macs)
     within = budget * (1 + 1e-12)  # an average of equal costs may round to just above them
     return search.best(lambda accuracy, macs: np.where(macs <= within, search.accurate(accuracy, macs), -np.inf))
@@ -148,103 +144,17 @@ def least_macs(policy, exit_logits, labels, executed_macs, max_accuracy_loss):
     """
     if not 0 <= max_accuracy_loss <= 1:
         raise ConfigError(f"policy.max_accuracy_loss: expected 0 <= value <= 1, got {max_accuracy_loss!r}")
-    search = _Search.on(policy, exit_logits, labels, executed_macs)
+    search = _search(policy, exit_logits, labels, executed_macs)
     top = search.best_choice(search.accurate)
     wanted = search.evaluate(top)[0] - max_accuracy_loss - 1e-12  # accuracies are counts / n: only undoes rounding
     return search.best(lambda accuracy, macs: np.where(accuracy >= wanted, -macs, -np.inf), (top,))
 
 
-@dataclass(frozen=True)
-class _Search:
-    """Coordinate ascent over thresholds, each line searched exactly, from many starts.
-
-    With the other thresholds fixed, accuracy and cost at every cut of one exit follow from one cumulative sum over the
-    images that arrive there. A constrained objective alone gets stuck where one threshold has to fall for another to
-    rise, so the starts are the optima for a ladder of prices of computation (accuracy - price * cost), which crosses
-    all trade-offs from the cheapest to the dearest. MSDNet searches one number, the ratio of a geometric series of
-    shares; that cannot skip a weak exit between good ones, this can. It remains a
-    heuristic, held against brute force by its tests.
-
-    Attributes:
-      cuts: for each early exit, the thresholds tried, increasing, from closed to open.
-      above: (n, exits - 1), how many of its exit's cuts are at or below each score: an image leaves at cut j >= above.
-      correct: (n, exits), 1.0 where the exit's call is right.
-      macs: (exits,), executed multiply-adds.
-    """
-
-    cuts: tuple
-    above: np.ndarray
-    correct: np.ndarray
-    macs: np.ndarray
-
-    @classmethod
-    def on(cls, policy, exit_logits, labels, executed_macs):
-        scores = _calibration_scores(policy, exit_logits)
-        calls = policy.log_probabilities(exit_logits)
-        correct = calls.argmax(axis=-1) == _check_labels(labels, calls)[:, None]
-        early = scores[:, :-1].T
-        cuts = tuple(_cuts(policy, column) for column in early)
-        above = [np.searchsorted(cut, column, side="right") for cut, column in zip(cuts, early, strict=True)]
-        above = np.array(above, int).reshape(early.shape).T
-        return cls(cuts, above, correct.astype(np.float64), _check_macs(executed_macs, scores.shape[1]))
-
-    def accurate(self, accuracy, macs):
-        """Accuracy first; among equals (accuracies are at least 1/n apart) the cheaper."""
-        return accuracy - macs / (2 * len(self.correct) * self.macs[-1])
-
-    def best(self, value, starts=()):
-        """Thresholds that maximise `value(accuracy, macs)`, -inf where a constraint is broken.
-
-        One start at least has to keep the constraint: the cheapest trade-off does for a budget, `starts` may add more.
-        """
-        choice = self.best_choice(value, starts)
-        return tuple(float(cut[j]) for cut, j in zip(self.cuts, choice, strict=True))
-
-    def best_choice(self, value, starts=()):
-        ends = {self.ascend(start, value) for start in (*starts, *self.trade_offs())}
-        return max(sorted(ends), key=lambda choice: value(*self.evaluate(choice)))
-
-    def trade_offs(self):
-        """Optima for prices from all to nothing, found downward from all-open and upward from all-closed."""
-        opened, closed = tuple(len(cut) - 1 for cut in self.cuts), (0,) * len(self.cuts)
-        prices = np.geomspace(10, 1 / (2 * len(self.correct)), TRADE_OFFS) / self.macs[-1]
-        starts = [opened, closed]
-        for choice, ladder in ((opened, prices), (closed, prices[::-1])):
-            for price in ladder:
-                choice = self.ascend(choice, lambda accuracy, macs, price=price: accuracy - price * macs)
-                starts.append(choice)
-        return list(dict.fromkeys(starts))
-
-    def ascend(self, choice, value):
-        """Move one threshold at a time to its best cut until none improves."""
-        choice, reached, improved = list(choice), value(*self.evaluate(choice)), True
-        while improved:
-            improved = False
-            for k in range(len(choice)):
-                values = value(*self.line(choice, k))
-                if values.max() > reached:
-                    choice[k], reached, improved = int(values.argmax()), values.max(), True
-        return tuple(choice)
-
-    def evaluate(self, choice):
-        """Accuracy and average multiply-adds with cut choice[k] at exit k."""
-        exits = first_exit(np.asarray(choice, int) >= self.above)
-        return self.correct[np.arange(len(exits)), exits].mean(), self.macs[exits].mean()
-
-    def line(self, choice, k):
-        """As `evaluate`, for every cut of exit k: two arrays (number of cuts,)."""
-        leaves = np.asarray(choice, int) >= self.above
-        arrived = ~leaves[:, :k].any(axis=1)
-        leaves[:, k] = False
-        otherwise = first_exit(leaves)
-        rows = np.arange(len(leaves))
-        right, spent = self.correct[rows, otherwise], self.macs[otherwise]
-        where = self.above[arrived, k]
-
-        def along(change, total):
-            return (total + np.bincount(where, change[arrived], len(self.cuts[k])).cumsum()) / len(rows)
-
-        return along(self.correct[:, k] - right, right.sum()), along(self.macs[k] - spent, spent.sum())
+def _search(policy, exit_logits, labels, executed_macs):
+    scores = _calibration_scores(policy, exit_logits)
+    calls = policy.log_probabilities(exit_logits)
+    correct = calls.argmax(axis=-1) == _check_labels(labels, calls)[:, None]
+    return ThresholdSearch.over(policy, scores, correct, _check_macs(executed_macs, scores.shape[1]))
 
 
 def _cut(policy, scores, count):
@@ -259,23 +169,7 @@ def _cut(policy, scores, count):
     count = below if count - below <= through - count else through
     if count == 0:
         return policy.closed
-    return policy.open if count == len(ordered) else float(_between(ordered[count - 1], ordered[count]))
-
-
-def _cuts(policy, scores):
-    """Closed, cuts between distinct scores (all of them, or those nearest to even quantiles), open."""
-    ordered = np.sort(scores)
-    ends = np.flatnonzero(ordered[1:] > ordered[:-1])
-    if len(ends) > CANDIDATES:
-        wanted = np.linspace(0, len(ordered), CANDIDATES + 2)[1:-1]
-        ends = np.unique(ends[np.searchsorted(ends, wanted).clip(max=len(ends) - 1)])
-    return np.array([policy.closed, *_between(ordered[ends], ordered[ends + 1]), policy.open])
-
-
-def _between(low, high):
-    """Halfway, and above `low` even where the two are neighbours in floating point."""
-    middle = low + (high - low) / 2
-    return np.where(middle > low, middle, high)
+    return policy.open if count == len(ordered) else float(between(ordered[count - 1], ordered[count]))
 
 
 def _calibration_scores(policy, exit_logits):

@@ -59,18 +59,29 @@ def test_every_exit_has_its_weight(name):
     assert len(config.training.exit_weights) == len(exits) + 1
 
 
-@pytest.mark.parametrize("suffix", ["", "-fast"])
-@pytest.mark.parametrize("name", ["mnist-smallcnn", "cifar10-resnet38"])
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [(name, suffix) for name in ("mnist-smallcnn", "cifar10-resnet38") for suffix in ("", "-fast")]
+    + [("cifar10-resnet38", "-strict")],
+)
 def test_single_exit_rivals_differ_in_exits_and_defence_alone(name, suffix):
     """One exit, attacked at that exit, on the same data, by the same attacks, for as many iterations."""
     rdi, single = Config.load(name + suffix), Config.load(f"{name}-single{suffix}")
     assert (single.model.exits, single.defence.name) == ((), "main_branch")
     plain = {"exits": None, "branch": "paper"}
     assert dataclasses.replace(single.model, **plain) == dataclasses.replace(rdi.model, **plain)
-    assert dataclasses.replace(single.defence, name=rdi.defence.name) == rdi.defence
+    assert dataclasses.replace(single.defence, name=rdi.defence.name, outputs=rdi.defence.outputs) == rdi.defence
     assert dataclasses.replace(single.training, exit_weights=rdi.training.exit_weights) == rdi.training
     assert (single.data, single.evaluation) == (rdi.data, rdi.evaluation)
     assert "single-exit" in single.source
+
+
+def test_the_strict_preset_trains_and_attacks_what_it_deploys():
+    config, published = Config.load("cifar10-resnet38-strict"), Config.load("cifar10-resnet38")
+    assert config.defence.outputs == config.policy.name
+    assert len(config.training.exit_weights) == len(config.model.exits) + 1
+    assert set(config.model.exits) < set(BACKBONES["resnet"].default_exits(config.model))
+    assert (config.data, config.evaluation) == (published.data, published.evaluation)
 
 
 def test_a_single_exit_rival_is_the_plain_backbone():

@@ -89,9 +89,7 @@ def measure(name, seed, options):
     base, config = (configuration(preset, [*PLAIN, *RECIPES[recipe]]) for recipe in (BASE, name))
     iterations = max(1, round(options.iterations * cost(base) / cost(config)))
     run = train(shortened(config, iterations), folder, progress=False)
-    found = evaluate(
-        run.path, "strict", split="validation", limit=options.images, attack_outputs="policy", checks=False
-    )
+    found = evaluate(run.path, "strict", split="validation", limit=options.images, checks=False)
     row = {
         "recipe": name,
         "seed": seed,

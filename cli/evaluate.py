@@ -26,9 +26,9 @@ attacks separated by commas, as main,rerouted,apgd-ce/average."""
 @click.option(
     "--attack-outputs",
     type=click.Choice(["exits", "policy"]),
-    default="exits",
+    default="policy",
     show_default=True,
-    help="Attack each exit's own logits, or what the exit rule calls classes from.",
+    help="Attack what the exit rule calls classes from, or each exit's own logits: weaker where the rule averages.",
 )
 @common.strategy_option
 @click.option("--checks/--no-checks", default=True, help="Check that the figures can be trusted.  [default: checks]")

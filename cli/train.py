@@ -7,7 +7,7 @@ import click
 
 from rdi_tf.cli import common
 from rdi_tf.cli.library import library
-from rdi_tf.config_rules import unreached_decays
+from rdi_tf.config_rules import doubts
 
 
 @common.command("train", example="rdi-tf train mnist-smallcnn-fast --set training.iterations=2000")
@@ -28,8 +28,7 @@ def command(config, run_dir, strategy, settings, data_dir, quiet):
     on validation images are in RUN/model.keras.
     """
     chosen = common.read_config(config, settings)
-    doubt = unreached_decays(chosen.training)
-    if doubt is not None:
+    for doubt in doubts(chosen):
         click.echo(f"rdi-tf: warning: {doubt}", err=True)
     folder = run_dir or common.run_folder_of(config) or Path("runs") / chosen.name
     train = library("rdi_tf.training.run").train

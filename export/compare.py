@@ -53,7 +53,7 @@ def verify_against_run(
     config = net.config
     dataset = load_dataset(config.data, "test", config.model.input_shape, data_dir)
     images, labels = as_arrays(dataset, limit)
-    attacker = ExitAttacker(net, config.evaluation, seed)
+    attacker = ExitAttacker(net, config.evaluation, seed, outputs="policy")
     cascade = Cascade(bundle, num_threads)
     checks = [*found.checks, _check_thresholds(bundle.manifest, net)]
     clean = _Outputs.of(cascade, attacker, images)

@@ -9,6 +9,7 @@ from rdi_tf.calibration_source import CalibrationSource, image_digest
 from rdi_tf.costs import network_costs
 from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.errors import CheckpointError
+from rdi_tf.evaluation.policy_outputs import rule_to_aim_at
 from rdi_tf.evaluation.results import ExitCosts
 from rdi_tf.evaluation.robustness import ExitAttacker
 from rdi_tf.network import load
@@ -94,10 +95,11 @@ def calibrate_held(run, policy=None, data_dir=None, limit=None, progress=None):
 
 @dataclasses.dataclass(frozen=True)
 class CalibrationImages:
-    """What a network says of its validation images; any number of exit rules can be calibrated on it.
+    """What a network says of its validation images; any number of exit rules can be calibrated on clean ones.
 
     Attributes:
-      logits: exit logits (n, exits, classes), of adversarial versions too where the configuration asks for them.
+      logits: exit logits (n, exits, classes), of adversarial versions too where the configuration asks for them: these
+        aim at what its exit rule calls classes from.
       labels: int32 (n,).
       executed_macs: executed multiply-adds of each exit.
       source: `CalibrationSource` of the images.
@@ -119,7 +121,9 @@ class CalibrationImages:
         """
         images, labels = as_arrays(load_dataset(config.data, "validation", config.model.input_shape, data_dir), limit)
         source = CalibrationSource(Path(config.data.name).name, "validation", len(images), image_digest(images))
-        attacker = ExitAttacker(net, config.evaluation, config.training.seed, cluster=cluster)
+        rule = rule_to_aim_at(config.policy.name, net.num_exits)
+        seed = config.training.seed
+        attacker = ExitAttacker(net, config.evaluation, seed, rule=rule, outputs="policy", cluster=cluster)
         logits = attacker.clean_logits(images)
         if config.policy.adversarial:
             attacked = attacker.logits(["max_average"], images, labels, progress=progress)["max_average"]

@@ -158,7 +158,7 @@ class TrainingConfig:
     Attributes:
       iterations: batches that are trained on, one optimiser step each ("free" makes several). Schedules, averages,
         warm-ups and validations count them.
-      batch_size: clean images per step; each step also trains on as many adversarial ones.
+      batch_size: images per step; most defences train on them clean and attacked, some on one of the two alone.
       learning_rate: peak learning rate.
       schedule: "step" (times decay_factor at each of decay_at), "one_cycle" (linear up over the first
         warmup_fraction, linear down to zero) or "cosine" (warm-up, then half a cosine to zero).

@@ -36,29 +36,36 @@ def check_numbers(config):
     _check_lists(config)
     for path, attack in _attacks(config).items():
         _check_restarts(path, attack)
+        _check_step(path, attack)
     check_defence(config)
 
 
-def unreached_decays(training):
-    """What is doubtful about a step schedule that goes on after the last iteration.
+def doubts(config):
+    """What is doubtful about schedules that go on after the last iteration.
 
-    No error: whoever wants the beginning of a schedule may have it, and runs that were trained so have to be read.
+    No errors: whoever wants the beginning of a schedule may have it, and runs that were trained so have to be read.
 
     Args:
-      training: a `rdi_tf.config.TrainingConfig`.
+      config: a `rdi_tf.config.Config`.
 
     Returns:
-      A sentence that names the iterations at which the learning rate will not fall, and the way out; None if there are
-      none.
+      List of sentences, each with the key, what will not happen, and the way out.
     """
+    training, found = config.training, []
     beyond = [iteration for iteration in training.decay_at if iteration >= training.iterations]
-    if training.schedule != "step" or not beyond:
-        return None
-    return (
-        f"training.decay_at: {beyond} is not reached within training.iterations={training.iterations}, so that the "
-        "learning rate does not fall there; set training.decay_at, too, or training.schedule to one_cycle or cosine, "
-        "which follow the iterations"
-    )
+    if training.schedule == "step" and beyond:
+        found.append(
+            f"training.decay_at: {beyond} is not reached within training.iterations={training.iterations}, so that the "
+            "learning rate does not fall there; set training.decay_at, too, or training.schedule to one_cycle or "
+            "cosine, which follow the iterations"
+        )
+    warmup = config.defence.warmup_iterations
+    if config.defence.name != "standard" and warmup >= training.iterations:
+        found.append(
+            f"defence.warmup_iterations={warmup} is not over within training.iterations={training.iterations}, so that "
+            "no attack reaches its whole epsilon; set defence.warmup_iterations, too"
+        )
+    return found
 
 
 def _check_finite(value, path):
@@ -103,6 +110,12 @@ def _at_least(config):
         "policy.max_accuracy_loss": (config.policy.max_accuracy_loss, 0),
         "compression.clusters": (config.compression.clusters, 2 if config.compression.method == "cluster" else 0),
     }
+
+
+def _check_step(path, attack):
+    """Steps of no length search nothing, and look as if a network were robust."""
+    if attack.algorithm == "pgd" and attack.epsilon > 0 and not attack.step_size > 0:
+        raise ConfigError(f"{path}.step_size: expected more than 0 for pgd, got {attack.step_size!r}")
 
 
 def _check_restarts(path, attack):

@@ -12,7 +12,6 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-from rdi_tf.errors import ConfigError
 from rdi_tf.models.graph import flatten, node_tensors, ordered_nodes
 from rdi_tf.models.macs import layer_macs
 
@@ -72,32 +71,6 @@ class NetworkCosts:
     exits: tuple[ExitCosts, ...]
     backbone: ExitCosts
 
-    def average_macs(self, exit_counts):
-        """Executed multiply-adds per image on average.
-
-        Args:
-          exit_counts: images that leave at each exit, or their shares; one number >= 0 per exit, in order.
-
-        Returns:
-          Multiply-adds per image, float.
-
-        Raises:
-          ConfigError: not one number per exit, a negative one, or no image at all.
-        """
-        return self._average(exit_counts, [exit_.executed_macs for exit_ in self.exits])
-
-    def average_paper_mflops(self, exit_counts):
-        """The paper's "Average MFlops"; arguments and errors as in `average_macs`."""
-        return self._average(exit_counts, [exit_.paper_mflops for exit_ in self.exits])
-
-    def executed_saving(self, exit_counts):
-        """Share of the plain backbone's multiply-adds that is saved, negative if it costs more."""
-        return 1 - self.average_macs(exit_counts) / self.backbone.executed_macs
-
-    def paper_saving(self, exit_counts):
-        """The paper's "Computation Saving" as a fraction: its accounting against the plain backbone."""
-        return 1 - self.average_paper_mflops(exit_counts) / self.backbone.paper_mflops
-
     def to_dict(self):
         """All of it as dictionaries and lists of plain values, for JSON; exits carry paper_mflops as well."""
         table = dataclasses.asdict(self)
@@ -106,12 +79,6 @@ class NetworkCosts:
         table["layers"] = [{**layer, "output_shape": list(layer["output_shape"])} for layer in table["layers"]]
         table["exits"] = list(table["exits"])
         return table
-
-    def _average(self, exit_counts, costs):
-        counts = [float(count) for count in exit_counts]
-        if len(counts) != len(costs) or min(counts) < 0 or not sum(counts) > 0:
-            raise ConfigError(f"exit_counts: expected {len(costs)} numbers >= 0, not all 0, got {counts}")
-        return sum(count * cost for count, cost in zip(counts, costs, strict=True)) / sum(counts)
 
 
 def network_costs(network):

@@ -33,6 +33,11 @@ class Policy:
     closed: float
     open: float
 
+    @property
+    def averages(self):
+        """Whether classes are called from something else than each exit by itself, so that attacks must follow it."""
+        return self.combine is not _own
+
     def log_probabilities(self, exit_logits):
         """Log-probabilities from which the class is called at each exit.
 

@@ -16,7 +16,7 @@ from rdi_tf.cli import common
 from rdi_tf.cli import main as cli
 from rdi_tf.cli.library import LEVEL, library
 from rdi_tf.config import Config, preset_names
-from rdi_tf.config_rules import unreached_decays
+from rdi_tf.config_rules import doubts
 from rdi_tf.errors import ConfigError
 
 EVERY_COMMAND = pytest.mark.parametrize("name", list(cli.COMMANDS))
@@ -246,7 +246,7 @@ def test_train_names_the_run_after_the_configuration(tmp_path, monkeypatch):
 
 def test_the_example_of_train_follows_its_iterations():
     *_, preset, option, setting = run("train", "--help").stdout.partition("Example:\n")[2].split()
-    assert option == "--set" and unreached_decays(Config.load(preset).with_settings([setting]).training) is None
+    assert option == "--set" and not doubts(Config.load(preset).with_settings([setting]))
 
 
 def test_calibrate_then_evaluate(trained):

@@ -183,11 +183,13 @@ def test_times_on_other_images_or_another_runtime_are_not_mixed(evaluated):
 def test_attacks_that_aim_at_something_else_are_not_the_same(evaluated, tmp_path):
     other = shutil.copytree(evaluated, tmp_path / "other")
     for file in (other / "evaluation").glob("*.json"):
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"attack_outputs": "policy"}))
+        average = {"policy": "running_average", "attack_outputs": "exits"}
+        file.write_text(json.dumps(json.loads(file.read_text()) | average))
     found = rdi_tf("compare", evaluated, other, "--output", tmp_path)
     caution = "The runs were not all evaluated in the same way: hold them against each other with care."
     assert caution in found.stdout and caution in (tmp_path / "compare.md").read_text()
-    assert "attacks on exits aim at what the rule calls classes from" in (tmp_path / "compare.md").read_text()
+    missed = "attacks on exits aim at their own logits, not at what the rule calls classes from"
+    assert missed in (tmp_path / "compare.md").read_text()
 
 
 def test_evaluations_under_other_thresholds_are_named(evaluated, tmp_path):

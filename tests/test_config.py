@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from rdi_tf.config import AttackConfig, Config, DefenceConfig, ModelConfig, PolicyConfig, TrainingConfig, preset_names
-from rdi_tf.config_rules import unreached_decays
+from rdi_tf.config_rules import doubts
 from rdi_tf.errors import ConfigError
 
 FULL = Config(
@@ -275,16 +275,31 @@ def test_values_on_the_border_are_accepted():
     ],
 )
 def test_decays_that_are_not_reached_are_named(settings, beyond):
-    found = unreached_decays(Config().with_settings(settings).training)
+    found = doubts(Config().with_settings(settings))
     if beyond is None:
-        assert found is None
+        assert found == []
     else:
-        assert re.match(f"training.decay_at: {beyond} is not reached within training.iterations=", found)
+        assert re.match(f"training.decay_at: {beyond} is not reached within training.iterations=", *found)
+
+
+def test_steps_of_no_length_are_refused_where_they_are_taken():
+    with pytest.raises(ConfigError, match="evaluation.step_size: expected more than 0 for pgd, got 0"):
+        Config().with_settings(["evaluation.step_size=0"])
+    for settings in (["evaluation.epsilon=0"], ["evaluation.algorithm=fgsm"]):
+        Config().with_settings([*settings, "evaluation.step_size=0"])
+
+
+def test_a_warm_up_that_outlives_the_run_is_named():
+    settings = ["training.iterations=20", "training.schedule=one_cycle", "defence.warmup_iterations=20"]
+    (found,) = doubts(Config().with_settings(settings))
+    assert found.startswith("defence.warmup_iterations=20 is not over within training.iterations=20, so that no attack")
+    assert doubts(Config().with_settings([*settings, "defence.warmup_iterations=19"])) == []
+    assert doubts(Config().with_settings([*settings, "defence.name=standard"])) == []
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_presets_reach_their_decays(name):
-    assert unreached_decays(Config.load(name).training) is None
+def test_presets_reach_the_ends_of_their_schedules(name):
+    assert doubts(Config.load(name)) == []
 
 
 def test_configurations_made_in_python_are_checked_too():

@@ -126,22 +126,6 @@ def test_backbone_costs_are_those_of_the_plain_backbone(resnet38):
     assert executed(plain) == [83_280_512]
 
 
-def test_averages_and_savings(smallcnn):
-    assert smallcnn.average_macs([1, 0, 0]) == 1_015_440
-    assert smallcnn.average_macs([2, 1, 1]) == (2 * 1_015_440 + 8_529_056 + 11_135_152) / 4
-    assert smallcnn.average_macs([0.5, 0.25, 0.25]) == smallcnn.average_macs([2, 1, 1])
-    assert smallcnn.executed_saving([0, 0, 10]) == pytest.approx(1 - 11_135_152 / 9_952_400)
-    assert smallcnn.paper_saving([0, 0, 10]) == 0
-    assert smallcnn.average_paper_mflops([0, 10, 0]) == 7_346_304 / 2**20
-    assert smallcnn.paper_saving([0, 10, 0]) == pytest.approx(1 - 7_346_304 / 9_705_600)
-
-
-@pytest.mark.parametrize("counts", [[1, 2], [1, -1, 1], [0, 0, 0], [1, 1, float("nan")]])
-def test_averages_refuse_counts_that_mean_nothing(smallcnn, counts):
-    with pytest.raises(ConfigError, match="exit_counts: expected 3"):
-        smallcnn.average_macs(counts)
-
-
 def single(layer, shape):
     """Costs of a network made of one layer."""
     image = keras.Input(shape)

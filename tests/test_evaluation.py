@@ -261,7 +261,7 @@ def test_kept_logits_are_used_again_where_they_fit(run_dir):
         {"seed": 1},
         {"limit": 41, "batch_size": 41},
         {"attack": AttackConfig(epsilon=0.1, step_size=0.05, steps=2)},
-        {"policy": "running_average", "attack_outputs": "policy"},
+        {"policy": "running_average"},
     ):
         assert "reused" not in again(**changes).provenance, changes
         assert seen == ["main", "rerouted"]
@@ -300,6 +300,7 @@ def test_what_differs_is_kept_under_another_name(run_dir):
     assert (name(), name("none"), name("all")) == ("pgd-3-first-20", "clean-first-20", "all-pgd-3-first-20")
     assert name("main, apgd-ce/average") == "main+apgd-ce-average-pgd-3-first-20"
     assert name(seed=4) == "pgd-3-seed-4-first-20"
+    assert name(outputs="exits") == "pgd-3-exit-outputs-first-20"
     fast = dataclasses.replace(usual, algorithm="fgsm", norm="l2", epsilon=0.25)
     assert name(attack=fast) == "fgsm-epsilon-0.25-norm-l2-first-20"
     long = ",".join(f"apgd-dlr-t/{exit_name}" for exit_name in (*EXITS, "average"))
@@ -336,6 +337,26 @@ def test_benches_of_several_rules_share_one_pass_over_the_validation_images(run_
     assert own is bench and margin.clean is bench.clean
     assert (margin.rule.name, patience.rule.name) == ("margin", "patience")
     assert margin.calibrated_on.split == "validation" and margin.config.policy.name == "margin"
+
+
+def test_attacked_calibration_images_aim_at_what_each_rule_calls_classes_from(run_dir):
+    bench = Workbench.open(run_dir, limit=20)
+    policy = dataclasses.replace(bench.config.policy, adversarial=True)
+    bench = dataclasses.replace(bench, config=dataclasses.replace(bench.config, policy=policy))
+    margin, average = bench.with_policies(["margin", "running_average"])
+    own, averaged = (
+        bench.computed["calibration", get_policy(name).combine].logits for name in ("margin", "running_average")
+    )
+    clean = len(own) // 2
+    np.testing.assert_array_equal(own[:clean], averaged[:clean])
+    labels = as_arrays(load_dataset(bench.config.data, "validation", bench.config.model.input_shape))[1]
+
+    def loss(logits):  # of what the running average calls classes from
+        calls = get_policy("running_average").log_probabilities(logits[clean:])
+        return -np.take_along_axis(calls, labels[:, None, None].repeat(3, axis=1), axis=-1).mean()
+
+    assert loss(averaged) > loss(own)
+    assert margin.thresholds != average.thresholds
 
 
 def test_what_is_not_a_finished_run_is_refused(run_dir, tmp_path):

@@ -26,21 +26,25 @@ def run_dir(trained_run, tmp_path):
     return shutil.copytree(trained_run, tmp_path / "run")
 
 
-def test_rules_share_the_attacks_that_do_not_depend_on_them(run_dir):
+@pytest.mark.parametrize(
+    ("other", "run"),
+    [("margin", ["main", "rerouted", "rerouted"]), ("running_average", ["main", "rerouted", "main", "rerouted"])],
+)
+def test_rules_share_the_attacks_that_do_not_depend_on_them(run_dir, other, run):
     seen = []
     found = compare_policies(
         run_dir,
-        "entropy,running_average",
+        f"entropy,{other}",
         "main,rerouted",
         checks=False,
         progress=lambda name, *_: seen.append(name),
         **OPTIONS,
     )
-    assert seen == ["main", "rerouted", "rerouted"]
-    entropy, average = found.results
-    alone = evaluate(run_dir, "main,rerouted", policy="running_average", checks=False, **OPTIONS)
+    assert seen == run
+    entropy, second = found.results
+    alone = evaluate(run_dir, "main,rerouted", policy=other, checks=False, **OPTIONS)
     assert entropy.policy == "entropy" and entropy.thresholds == load(run_dir / "model.keras").thresholds
-    assert (average.thresholds, average.attacks, average.clean) == (alone.thresholds, alone.attacks, alone.clean)
+    assert (second.thresholds, second.attacks, second.clean) == (alone.thresholds, alone.attacks, alone.clean)
 
 
 def test_checks_that_do_not_depend_on_the_rule_are_made_once(run_dir, monkeypatch):
@@ -48,11 +52,12 @@ def test_checks_that_do_not_depend_on_the_rule_are_made_once(run_dir, monkeypatc
     for name in ("_vanished", "_two_passes"):
         check = getattr(trust, name)
         monkeypatch.setattr(trust, name, lambda bench, name=name, check=check: made.append(name) or check(bench))
-    entropy, average = compare_policies(run_dir, "entropy,running_average", "main", **OPTIONS).results
+    own = {"attack_outputs": "exits"}
+    entropy, average = compare_policies(run_dir, "entropy,running_average", "main", **own, **OPTIONS).results
     assert sorted(made) == ["_two_passes", "_vanished"]
     assert entropy.checks == average.checks and "gradients" in entropy.checks
     made.clear()
-    compare_policies(run_dir, "entropy,running_average", "main", attack_outputs="policy", **OPTIONS)
+    compare_policies(run_dir, "entropy,running_average", "main", **OPTIONS)
     assert sorted(made) == ["_two_passes", "_vanished", "_vanished"]
 
 
@@ -85,7 +90,6 @@ def test_attacks_on_policy_outputs_are_shared_by_rules_with_the_same_outputs(run
         run_dir,
         "entropy,margin,running_average",
         "average",
-        attack_outputs="policy",
         checks=False,
         progress=lambda name, *_: seen.append(name),
         **OPTIONS,

@@ -7,12 +7,13 @@ import pytest
 import tensorflow as tf
 
 from rdi_tf.attacks import ExitRule, craft
-from rdi_tf.config import AttackConfig, ModelConfig
+from rdi_tf.config import AttackConfig, Config, ModelConfig, PolicyConfig
 from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.evaluation.robustness import ExitAttacker, strongest_logits
 from rdi_tf.models import build_network
 from rdi_tf.network import RDINet
 from rdi_tf.policies import get_policy
+from rdi_tf.training.validation import Validator
 
 ATTACK = AttackConfig(epsilon=0.1, step_size=0.05, steps=2)
 
@@ -149,6 +150,18 @@ def test_rules_that_look_at_one_exit_have_no_other_outputs(net, attacker, batch)
     rule = ExitRule("entropy", (0.5, 0.5))
     same = ExitAttacker(net, ATTACK, seed=3, batch_size=4, rule=rule, outputs="policy")
     np.testing.assert_array_equal(*(found.adversarial_images("branch_2", *batch) for found in (same, attacker)))
+
+
+def test_validation_attacks_what_the_rule_calls_classes_from(averaging, net, batch):
+    """Its candidates are those of an evaluation of the same rule, at the same batch size."""
+    policy = PolicyConfig(name="running_average")
+    config = dataclasses.replace(Config(), evaluation=ATTACK, policy=policy)
+    seed, rule = config.training.seed, averaging.losses.rule
+    expected = ExitAttacker(net, ATTACK, seed, len(batch[0]), rule, "policy")
+    validating = Validator(net, config, *batch)._attacker
+    for form in ("branch_2", "main"):
+        images = [attacker.adversarial_images(form, *batch) for attacker in (validating, expected)]
+        np.testing.assert_array_equal(*images)
 
 
 def test_unusable_outputs_are_refused(net):

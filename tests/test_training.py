@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from rdi_tf._keras import keras
 from rdi_tf.calibration import calibrate_run, load_run
+from rdi_tf.config import PolicyConfig
 from rdi_tf.errors import CheckpointError, ConfigError
 from rdi_tf.models import registry
 from rdi_tf.models.layers import batch_norm, convolution, relu
@@ -188,8 +189,19 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(config, finished, tmp_pat
     shutil.rmtree(run.checkpoints)
     shutil.copytree(tmp_path / "early" / "checkpoints", run.checkpoints)
     assert [row["iteration"] for row in history(run)] == [3, 6]  # the last is ahead of the checkpoint
+    calibrate_run(run.path, PolicyConfig("margin"))  # meanwhile; a run ends by its own policy
     train(config, run.path, progress=False)
     assert_same_end(run, finished)
+    ends = [load(folder.model_file) for folder in (run, finished)]
+    assert ends[0].thresholds == ends[1].thresholds
+    assert ends[0].config.policy == config.policy == ends[1].config.policy
+
+
+def test_thresholds_of_a_finished_run_are_left_alone(config, finished, tmp_path):
+    run = RunFolder.open(shutil.copytree(finished.path, tmp_path / "run"))
+    calibrate_run(run.path, PolicyConfig("margin"))
+    train(config, run.path, progress=False)
+    assert load(run.model_file).config.policy.name == "margin"
 
 
 def test_another_configuration_is_not_resumed(config, finished):

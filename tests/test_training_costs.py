@@ -41,7 +41,7 @@ def test_max_average_runs_every_exits_attack(net, defence):
 def test_other_defences(net, defence):
     assert iteration_costs(net, changed(defence, "standard")).total == 3 * WHOLE
     assert iteration_costs(net, changed(defence, "main_branch", steps=5)).attack == 5 * 2 * SINGLE[2]
-    assert iteration_costs(net, changed(defence, "average", steps=5, restarts=2)).attack == 10 * 2 * WHOLE
+    assert iteration_costs(net, changed(defence, "average", steps=5, restarts=2)).attack == (10 * 2 + 2) * WHOLE
 
 
 @pytest.mark.parametrize("algorithm", ["fgsm", "n_fgsm"])
@@ -50,6 +50,12 @@ def test_one_step_attacks_take_one_step(net, defence, algorithm):
     assert iteration_costs(net, one_step).attack == 2 * WHOLE
     aligned = dataclasses.replace(one_step, alignment=0.2)
     assert iteration_costs(net, aligned).alignment == 2 * 6 * WHOLE
+
+
+def test_what_is_not_counted_is_refused(net, defence):
+    for changes, key in (({"algorithm": "square"}, "algorithm"), ({"loss": "dlr_targeted"}, "loss")):
+        with pytest.raises(ConfigError, match=f"defence.attack.{key}: .* not counted"):
+            iteration_costs(net, changed(defence, "average", **changes))
 
 
 def test_free_training_costs_its_updates_alone(net, defence):
@@ -69,8 +75,3 @@ def test_ingredients(net, defence):
     averaged = dataclasses.replace(changed(defence, "max_average", steps=5), outputs="running_average")
     up_to = (1_015_440, 8_529_056, WHOLE)  # an average needs the branches before it
     assert iteration_costs(net, averaged).attack == 5 * 2 * sum(up_to) + 3 * WHOLE
-
-
-def test_what_is_not_counted_is_refused(net, defence):
-    with pytest.raises(ConfigError, match="defence.attack.algorithm: the steps of 'square' are not counted"):
-        iteration_costs(net, changed(defence, "average", algorithm="square"))

@@ -9,6 +9,7 @@ from rdi_tf.config import AttackConfig
 from rdi_tf.errors import DataError
 from rdi_tf.evaluation.results import EvaluationResult
 from rdi_tf.evaluation.suites import depends_on_rule
+from rdi_tf.policies import get_policy
 
 # In the logits' file: `text_digest` of the result that they were written with.
 RESULT_DIGEST = "result_sha256"
@@ -78,8 +79,9 @@ def _fits(bench, result):
     if result.images < len(bench.labels) or result.provenance.get("seed") != bench.seed:
         return False
     # What a rule calls classes from is another thing for every rule that averages.
-    same_rule = result.policy == bench.rule.name
-    return result.attack_outputs == bench.outputs and (bench.outputs == "exits" or same_rule)
+    if bench.follows_rule:
+        return result.attack_outputs == "policy" and result.policy == bench.rule.name
+    return not (result.attack_outputs == "policy" and get_policy(result.policy).averages)
 
 
 def _same_network(bench, kept):

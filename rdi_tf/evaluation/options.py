@@ -33,7 +33,7 @@ class BenchOptions:
 
     attack: AttackConfig | None = None
     policy: str | None = None
-    attack_outputs: str = "exits"
+    attack_outputs: str = "policy"
     split: str = "test"
     limit: int | None = None
     seed: int = 0

@@ -136,7 +136,8 @@ def _in_words(figure, column):
 def _title(comparison):
     result = comparison.results[0]
     named = f"{result.name}: " if result.name else ""
-    aim = ", attacks on exits aim at what the rule calls classes from" if result.attack_outputs == "policy" else ""
+    missing = any(result.misses_rule for result in comparison.results)
+    aim = ", attacks on exits aim at their own logits, not at what averaging rules call classes from" if missing else ""
     search = ", ".join(f"{key} {value}" for key, value in result.attack.items())
     attacks = f"; {len(result.attacks)} attacks{aim}: {search}" if result.attacks else ""
     return f"{named}exit rules on {images_in_words(result)}, in percent{attacks}"

@@ -6,6 +6,7 @@ must attack the average there.
 
 import dataclasses
 
+from rdi_tf.attacks import ExitRule
 from rdi_tf.errors import ConfigError
 from rdi_tf.policies import POLICIES
 
@@ -29,8 +30,12 @@ def combines(outputs, rule):
         raise ConfigError(f"attack outputs: expected one of {', '.join(OUTPUTS)}, got {outputs!r}")
     if outputs == "policy" and rule is None:
         raise ConfigError("attack outputs 'policy': expected a network with an exit rule, got one without thresholds")
-    # Rules that look at each exit alone share the entropy rule's `combine`.
-    return outputs == "policy" and POLICIES[rule.name].combine is not POLICIES["entropy"].combine
+    return outputs == "policy" and POLICIES[rule.name].averages
+
+
+def rule_to_aim_at(name, num_exits):
+    """An `rdi_tf.attacks.ExitRule` by name for attacks on exits, in which thresholds play no part."""
+    return ExitRule(name, (0.0,) * (num_exits - 1))
 
 
 def policy_losses(net, rule, loss):

@@ -15,7 +15,7 @@ import numpy as np
 from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.evaluation.efficacy import efficacy
 from rdi_tf.plain_values import build_dataclass, parse_json
-from rdi_tf.policies import decide
+from rdi_tf.policies import POLICIES, decide
 from rdi_tf.runs import write_atomic
 
 # 1 had no suites: every attack met every image and searched like the evaluation. It is still read.
@@ -61,7 +61,7 @@ class Outcome:
       kind: "clean"; "attack", which met all images; or "remaining", which met only those that the attacks before it had
         left standing. Figures of the last kind are over all images, those that fell before as they fell.
       accuracy: share of the images that the policy calls right: for "remaining", after this attack and all before it.
-      per_exit_accuracy: accuracy of each exit alone, on all images.
+      per_exit_accuracy: accuracy if all images left at this exit; under averaging rules, of the average up to it.
       exit_shares: share of the images that leave at each exit.
       average_executed_macs: executed multiply-adds per image.
       average_paper_mflops: the paper's MFlops per image.
@@ -145,6 +145,11 @@ class EvaluationResult:
     checks: tuple[str, ...] = ()
     warnings: tuple[TrustWarning, ...] = ()
     split: str = "test"
+
+    @property
+    def misses_rule(self):
+        """Whether attacks on exits aimed at logits from which the exit rule, which averages, calls no class."""
+        return self.attack_outputs == "exits" and self.policy in POLICIES and POLICIES[self.policy].averages
 
     def to_json(self):
         """This result as JSON text; numbers that are not finite, or other unfit values, raise `DataError`."""

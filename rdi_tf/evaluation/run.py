@@ -134,7 +134,7 @@ def _unusual(bench):
     changed = {name: getattr(bench.attack, name) for name in fields}
     return [
         *([] if bench.rule.name == usual.policy.name else [bench.rule.name]),
-        *(["policy-outputs"] if bench.outputs == "policy" else []),
+        *(["exit-outputs"] if bench.outputs == "exits" else []),
         *(
             f"{name}-{value:g}" if isinstance(value, float) else f"{name}-{value}"
             for name, value in changed.items()

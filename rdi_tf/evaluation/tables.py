@@ -196,8 +196,11 @@ def _attack_notes(result):
         )
     if any("/" in attack.name for attack in result.attacks):
         lines.append("Before a comma in an attack's name stands how it searched, in place of what is said above.")
-    if result.attack_outputs == "policy":
-        lines.append("Attacks on exits aim at what the exit rule calls classes from, not at each exit's own logits.")
+    if result.misses_rule:
+        lines.append(
+            "Attacks on exits aim at each exit's own logits, not at the averages that the exit rule calls classes "
+            "from: weaker attacks."
+        )
     if any(attack.name.rpartition("/")[2] == "slowdown" for attack in result.attacks):
         lines.append(
             "Efficacy is the area under the curve of the images that have left over the multiply-adds spent (DeepSloth,"

@@ -24,6 +24,7 @@ from rdi_tf.distribution import Cluster
 from rdi_tf.errors import CheckpointError
 from rdi_tf.evaluation.kept import RESULT_DIGEST, text_digest
 from rdi_tf.evaluation.options import BenchOptions
+from rdi_tf.evaluation.policy_outputs import combines
 from rdi_tf.evaluation.robustness import ExitAttacker
 from rdi_tf.evaluation.suites import Attacked, depends_on_rule
 from rdi_tf.network import RDINet
@@ -65,7 +66,7 @@ class Workbench:
     labels: np.ndarray
     seed: int = 0
     batch_size: int = 250
-    outputs: str = "exits"
+    outputs: str = "policy"
     folder: Path | None = None
     progress: object = None
     calibrated_on: CalibrationSource | None = None
@@ -148,22 +149,24 @@ class Workbench:
         """
         names = [get_policy(name).name for name in names]
         stored = {self.config.policy.name} if self.net.thresholds is not None else set()
-        needed = [name for name in names if name not in stored]
-        if not needed:
-            return [self for _ in names]
-        with self.cluster.scope():
-            images = CalibrationImages.of(self.net, self.config, data_dir, progress=self.progress, cluster=self.cluster)
-        return [self if name in stored else self._with_policy(name, images) for name in names]
+        return [self if name in stored else self._with_policy(name, data_dir) for name in names]
 
-    def _with_policy(self, name, calibration_images):
+    def _with_policy(self, name, data_dir):
         policy = dataclasses.replace(self.config.policy, name=name)
-        found = calibration_images.calibrate(policy)
+        config = dataclasses.replace(self.config, policy=policy)
+        found = self._calibration_images(config, data_dir).calibrate(policy)
         return dataclasses.replace(
-            self,
-            rule=ExitRule(name, found.thresholds),
-            calibrated_on=found.source,
-            config=dataclasses.replace(self.config, policy=policy),
+            self, rule=ExitRule(name, found.thresholds), calibrated_on=found.source, config=config
         )
+
+    def _calibration_images(self, config, data_dir):
+        def compute():
+            with self.cluster.scope():
+                return CalibrationImages.of(self.net, config, data_dir, progress=self.progress, cluster=self.cluster)
+
+        # Attacked ones aim at what the rule calls classes from; clean ones do for every rule.
+        policy = config.policy
+        return self.once(("calibration", policy.adversarial and POLICIES[policy.name].combine), compute)
 
     def first(self, count):
         """The same with the first `count` images only; its batches are kept apart."""
@@ -224,7 +227,12 @@ class Workbench:
     @property
     def aim(self):
         """What attacks on exits aim at, as a key: the same for exit rules that such attacks cannot tell apart."""
-        return POLICIES[self.rule.name].combine if self.outputs == "policy" else None
+        return POLICIES[self.rule.name].combine if self.follows_rule else None
+
+    @property
+    def follows_rule(self):
+        """Whether attacks on exits have to follow the averages that the rule calls classes from."""
+        return combines(self.outputs, self.rule)
 
     def once(self, key, compute):
         """What `compute()` gives, computed when it is first asked for under a key that says all it depends on."""
@@ -301,7 +309,7 @@ class Workbench:
 
     def _folder_of(self, search, rule, survivors=b""):
         """Where batches of such attacks are kept: those of the evaluation attack itself in the folder's top."""
-        policy = self.rule.name if self.outputs == "policy" else None
+        policy = self.rule.name if self.follows_rule else None
         if self.folder is None or (search, rule, policy) == (self.attack, None, None):
             return self.folder
         return self.folder / hashlib.sha256(repr((search, rule, policy)).encode() + survivors).hexdigest()[:12]

@@ -127,8 +127,8 @@ def _way(result):
 
 
 def _described(result):
-    aim = "; attacks on exits aim at what the rule calls classes from" if result.attack_outputs == "policy" else ""
-    return title(result).removeprefix(f"{result.name}: ") + aim
+    aim = "; attacks on exits aim at their own logits, not at what the rule calls classes from"
+    return title(result).removeprefix(f"{result.name}: ") + (aim if result.misses_rule else "")
 
 
 def _compared(run, kept):

@@ -46,7 +46,7 @@ def iteration_costs(net, defence):
       `IterationCosts`.
 
     Raises:
-      ConfigError: an attack whose steps are not counted here.
+      ConfigError: an attack, or a loss, whose steps are not counted here.
     """
     exits = [cost.executed_macs for cost in network_costs(net.network).exits]
     whole = exits[-1]
@@ -59,6 +59,8 @@ def iteration_costs(net, defence):
         return IterationCosts(0, 0, attack.steps * WEIGHT_GRADIENT * whole)
     if attack.algorithm not in ("pgd", "wrm", *_ONE_STEP):
         raise ConfigError(f"defence.attack.algorithm: the steps of {attack.algorithm!r} are not counted")
+    if attack.loss == "dlr_targeted":
+        raise ConfigError("defence.attack.loss: the searches of 'dlr_targeted', one for each target, are not counted")
     alignment = ALIGNMENT * whole if defence.alignment else 0
     update = passes * len(kinds_of_images(defence)) * WEIGHT_GRADIENT * whole
     return IterationCosts(_crafting(net, defence, exits), alignment, update)
@@ -81,4 +83,6 @@ def _crafting(net, defence, exits):
     }.get(defence.name, 0)
     if attack.loss == "divergence":
         looks += 1  # what the network says of the clean images
-    return steps * IMAGE_GRADIENT * gradients + looks * whole
+    # Which restart did best, its own loss says; "rerouted" has looked already.
+    compared = attack.restarts * gradients if attack.restarts > 1 and defence.name != "rerouted" else 0
+    return steps * IMAGE_GRADIENT * gradients + compared + looks * whole

@@ -166,7 +166,8 @@ class RunKeeper(keras.callbacks.Callback):
     @property
     def _validation_due(self):
         training = self.config.training
-        return self.iteration % training.validate_every == 0 or self.iteration == training.iterations
+        at = self.iteration
+        return at > 0 and (at % training.validate_every == 0 or at == training.iterations)
 
     @property
     def _validation_folder(self):

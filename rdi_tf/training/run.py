@@ -56,9 +56,10 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None, stra
     record = {**provenance(command, config.training.seed), "strategy": strategy, "replicas": cluster.replicas}
     with cluster.run_folder(run_dir, config) as run, full_disk_explained(run.path):
         with cluster.scope(), precision(config.training.precision):
-            _fit(net, RunKeeper(net, run, config, validation, progress, cluster), cluster, record, data_dir)
-        if cluster.is_chief and load_run(run).thresholds is None:
-            calibrate_held(run, data_dir=data_dir)
+            trained = _fit(net, RunKeeper(net, run, config, validation, progress, cluster), cluster, record, data_dir)
+        # A finished run keeps the thresholds that somebody calibrated since.
+        if cluster.is_chief and (trained or load_run(run).thresholds is None):
+            calibrate_held(run, config.policy, data_dir)
         cluster.wait()
     return RunFolder.open(run_dir)
 
@@ -79,6 +80,7 @@ def _compiled(net, config):
 
 
 def _fit(net, keeper, cluster, record, data_dir):
+    """Train from the last checkpoint to the end; whether there was anything left to do."""
     training, model = keeper.config.training, keeper.config.model
     start = keeper.restore()
     steps = training.iterations - start
@@ -89,6 +91,7 @@ def _fit(net, keeper, cluster, record, data_dir):
         batches = cluster.batches(stream, training.batch_size)
         with keeper, explain_unreadable():
             net.fit(batches, epochs=1, steps_per_epoch=steps, verbose=0, callbacks=[keeper])
+    return steps > 0
 
 
 def _fresh_network(config):

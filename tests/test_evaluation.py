@@ -356,7 +356,7 @@ def test_attacked_calibration_images_aim_at_what_each_rule_calls_classes_from(ru
         return -np.take_along_axis(calls, labels[:, None, None].repeat(3, axis=1), axis=-1).mean()
 
     assert loss(averaged) > loss(own)
-    assert margin.thresholds != average.thresholds
+    assert margin.rule.thresholds != average.rule.thresholds
 
 
 def test_what_is_not_a_finished_run_is_refused(run_dir, tmp_path):

@@ -367,6 +367,8 @@ def test_records_of_the_repository_are_read(repository):
     """Those of earlier versions, too: `compare` and `report` read such files, and so may users."""
     read = 0
     for path in sorted((repository / "results").glob("*/*.json")):
+        if path.name == "training.json":  # where a training was started, a list
+            continue
         table = json.loads(path.read_text(encoding="utf-8"))
         for evaluation in [table] if "attacks" in table else table.get("policies", []):
             assert EvaluationResult.from_json(json.dumps(evaluation)).images == evaluation["images"]

@@ -29,26 +29,33 @@ from rdi_tf.runs import write_atomic
 from rdi_tf.training.costs import iteration_costs
 from rdi_tf.training.run import train
 
-_AVERAGES = ["defence.outputs=weighted_running_average", "policy.name=weighted_running_average"]
-BASE = "base: average, PGD-2, light branches, entropy"
-PLAIN = ["defence.name=average", "defence.attack.steps=2", "step:0.8"]
+_AVERAGES = ["defence.outputs=weighted_running_average"]
+BASE = "base: average, PGD-2, adversarial images alone, light branches, weighted averages in the rule"
+PLAIN = [
+    "defence.name=average",
+    "defence.attack.steps=2",
+    "step:0.8",
+    "defence.clean_share=0.0",
+    "policy.name=weighted_running_average",
+]
 RECIPES = {
     BASE: [],
-    "the backbone alone": ["branches:"],
-    "two branches": ["branches:2,4"],
-    "three branches": ["branches:2,4,6"],
+    "the backbone alone": ["branches:", "policy.calibration=equal_share"],
+    "branch 2 alone": ["branches:2"],
+    "branches 1 and 2": ["branches:1,2"],
+    "branches 2 and 3": ["branches:2,3"],
     "paper branches": ["model.branch=paper"],
     "PGD-5": ["defence.attack.steps=5", "step:0.4"],
     "N-FGSM": ["defence.attack.algorithm=n_fgsm"],
-    "free, 4 replays": ["defence.name=free", "defence.attack.steps=4", "step:1"],
+    "free, 4 replays": ["defence.name=free", "defence.attack.steps=4", "step:1", "defence.clean_share=0.5"],
     "max-average": ["defence.name=max_average"],
     "worst exit": ["defence.name=worst_exit"],
     "rerouted": ["defence.name=rerouted"],
-    "weighted averages in rule": ["policy.name=weighted_running_average"],
+    "entropy in the rule": ["policy.name=entropy"],
     "weighted averages in rule, loss and attack": _AVERAGES,
-    "weighted averages, rerouted": [*_AVERAGES, "defence.name=rerouted"],
-    "adversarial images alone": ["defence.clean_share=0.0"],
-    "TRADES": ["defence.trades=6.0", "defence.attack.loss=divergence"],
+    "weighted averages in rule, loss and attack, rerouted": [*_AVERAGES, "defence.name=rerouted"],
+    "half clean images": ["defence.clean_share=0.5"],
+    "TRADES": ["defence.trades=6.0", "defence.attack.loss=divergence", "defence.clean_share=0.5"],
     "distillation from main": ["defence.distillation=1.0"],
     "weight perturbation": ["defence.weight_perturbation=0.005"],
     "label smoothing": ["training.label_smoothing=0.1"],

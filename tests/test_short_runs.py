@@ -46,7 +46,7 @@ def test_every_recipe_and_every_way_is_a_configuration(script):
 
 def test_ingredients_are_weighed_at_equal_cost_on_validation_images(script, monkeypatch, capsys, tmp_path):
     ingredients = script("ingredients")
-    names = [ingredients["BASE"], "adversarial images alone"]
+    names = [ingredients["BASE"], "half clean images"]
     small = ["--preset", "digits-smallcnn", "--set", "evaluation.steps=2", "training.batch_size=16"]
     arguments = [*small, "--iterations", "10", "--seeds", "0", "1", "--images", "20", "--output", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["ingredients.py", *arguments, "--only", *names])
@@ -57,16 +57,16 @@ def test_ingredients_are_weighed_at_equal_cost_on_validation_images(script, monk
     assert f"--images 20 --output {tmp_path.name} --only" in command
     assert [(row["recipe"], row["seed"]) for row in rows] == [(name, seed) for seed in (0, 1) for name in names]
     # PGD-2 takes 4 forward passes; the update takes 6 of them, or 3 without the clean images.
-    assert [row["iterations"] for row in rows] == [10, round(10 * 10 / 7)] * 2
+    assert [row["iterations"] for row in rows] == [10, round(10 * 7 / 10)] * 2
     assert len(list(tmp_path.glob("*/evaluation/validation/*.json"))) == 4
     printed = capsys.readouterr().out
-    assert printed.count("\n| ") == 3 and "| adversarial images alone | 14 | 2 |" in printed
+    assert printed.count("\n| ") == 3 and "| half clean images | 7 | 2 |" in printed
     kept = sorted(path.stat().st_mtime_ns for path in tmp_path.glob("*/model.keras"))
     ingredients["main"]()
     assert sorted(path.stat().st_mtime_ns for path in tmp_path.glob("*/model.keras")) == kept
     # Under other options these would be old figures under a new title.
     for option in (["--iterations", "11"], ["--images", "21"], ["--set"], ["--preset", "mnist-smallcnn-fast"]):
-        monkeypatch.setattr(sys, "argv", ["ingredients.py", *arguments, *option, "--only", "two branches", names[1]])
+        monkeypatch.setattr(sys, "argv", ["ingredients.py", *arguments, *option, "--only", "branch 2 alone", names[1]])
         with pytest.raises(SystemExit, match=f"was made with {option[0].removeprefix('--')} "):
             ingredients["main"]()
     assert sorted(path.stat().st_mtime_ns for path in tmp_path.glob("*/model.keras")) == kept

@@ -38,8 +38,8 @@ class LayerCosts:
 
 
 @dataclass(frozen=True)
-class ExitCosts:
-    """Costs of one image that leaves at an exit.
+class ExitCost:
+    """Cost of one image that leaves at an exit, or of the plain backbone.
 
     Attributes:
       name: the exit's name, or "backbone".
@@ -68,8 +68,8 @@ class NetworkCosts:
     """
 
     layers: tuple[LayerCosts, ...]
-    exits: tuple[ExitCosts, ...]
-    backbone: ExitCosts
+    exits: tuple[ExitCost, ...]
+    backbone: ExitCost
 
     def to_dict(self):
         """All of it as dictionaries and lists of plain values, for JSON; exits carry paper_mflops as well."""
@@ -107,7 +107,7 @@ def network_costs(network):
 
 
 def _exit_costs(name, executed, alone):
-    return ExitCosts(name, sum(layer.macs for layer in executed), sum(layer.paper_multiplications for layer in alone))
+    return ExitCost(name, sum(layer.macs for layer in executed), sum(layer.paper_multiplications for layer in alone))
 
 
 def _layer_costs(node):

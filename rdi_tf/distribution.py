@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from rdi_tf.errors import CheckpointError, ConfigError
 from rdi_tf.runs import RunFolder
+from rdi_tf.seeds import fold
 
 STRATEGIES = ("single", "mirrored", "multi-worker")
 
@@ -243,7 +244,7 @@ def replica_seed(seed):
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return seed
-    return tf.random.experimental.stateless_fold_in(seed, context.replica_id_in_sync_group)
+    return fold(seed, context.replica_id_in_sync_group)
 
 
 def replicas_in_sync():

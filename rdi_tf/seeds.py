@@ -14,6 +14,16 @@ import tensorflow as tf
 _current = contextvars.ContextVar("seed", default=None)
 
 
+def fold(seed, number):
+    """A seed that depends on another and on a number: int32 tensor of shape (2,).
+
+    Args:
+      seed: int32 tensor of shape (2,).
+      number: int or integer scalar tensor.
+    """
+    return tf.random.experimental.stateless_fold_in(seed, number)
+
+
 def current_seed():
     """The seed of the innermost scope, an int32 tensor of shape (2,); None outside of all scopes."""
     return _current.get()
@@ -44,5 +54,5 @@ def folded(number):
     if seed is None:
         yield
     else:
-        with seed_scope(tf.random.experimental.stateless_fold_in(seed, number)):
+        with seed_scope(fold(seed, number)):
             yield

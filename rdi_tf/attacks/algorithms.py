@@ -11,6 +11,7 @@ from rdi_tf.attacks.balls import ball_around
 from rdi_tf.attacks.loops import choose, keep_better, keep_last, repeat, with_gradient
 from rdi_tf.attacks.square import square
 from rdi_tf.errors import ConfigError
+from rdi_tf.seeds import fold
 
 
 def search(loss, images, attack, seed, scale=1.0):
@@ -36,12 +37,12 @@ def search(loss, images, attack, seed, scale=1.0):
     def objective(candidates):
         return loss(candidates), None
 
-    found, _ = algorithm(objective, images, attack, _fold(seed, 0), scale, ())
+    found, _ = algorithm(objective, images, attack, fold(seed, 0), scale, ())
     if attack.restarts == 1:
         return found
 
     def another(restart, best, best_loss):
-        found, _ = algorithm(objective, images, attack, _fold(seed, restart), scale, ())
+        found, _ = algorithm(objective, images, attack, fold(seed, restart), scale, ())
         found_loss = loss(found)
         better = found_loss > best_loss
         return choose(better, found, best), tf.where(better, found_loss, best_loss)
@@ -67,7 +68,7 @@ def search_best(objective, images, attack, seed, scale=1.0):
     algorithm = _algorithm(attack)
 
     def run(restart, *best):
-        return algorithm(objective, images, attack, _fold(seed, restart), scale, best)[1]
+        return algorithm(objective, images, attack, fold(seed, restart), scale, best)[1]
 
     best = run(0, images, objective(images)[1])
     return tuple(repeat(1, attack.restarts, run, best) if attack.restarts > 1 else best)
@@ -136,7 +137,3 @@ def _algorithm(attack):
     if attack.algorithm not in ALGORITHMS:
         raise ConfigError(f"algorithm: expected one of {', '.join(ALGORITHMS)}, got {attack.algorithm!r}")
     return ALGORITHMS[attack.algorithm]
-
-
-def _fold(seed, number):
-    return tf.random.experimental.stateless_fold_in(seed, number)

@@ -22,6 +22,7 @@ from rdi_tf.attacks.losses import cross_entropy, divergence, dlr, dlr_targeted, 
 from rdi_tf.attacks.policy import SLOWDOWN, craft_policy, policy_form_names
 from rdi_tf.attacks.targets import search_targets
 from rdi_tf.errors import ConfigError
+from rdi_tf.seeds import fold
 
 WORST_EXIT = "worst_exit"
 
@@ -147,9 +148,9 @@ def craft(form, losses, images, labels, attack, seed, scale=1.0, decided=None):
         mean_losses = [tf.reduce_mean(losses.every(candidate, labels), axis=1) for candidate in candidates]
         return strongest_candidate(tf.stack(candidates), tf.stack(mean_losses))
     if form == WORST_EXIT:
-        return _craft_worst_exit(losses, images, labels, attack, _fold(seed, len(losses.exit_names)), scale)
+        return _craft_worst_exit(losses, images, labels, attack, fold(seed, len(losses.exit_names)), scale)
     exit_index, weights = _exits_of(form, losses.exit_names, seed)
-    own_seed = _fold(seed, len(losses.exit_names) if exit_index is None else exit_index)
+    own_seed = fold(seed, len(losses.exit_names) if exit_index is None else exit_index)
     if attack.loss == "dlr_targeted":
         return _craft_targeted(losses, exit_index, weights, images, labels, attack, own_seed, scale, decided)
 
@@ -175,7 +176,7 @@ def _exits_of(form, exit_names, seed):
     if form == "average":
         return None, tf.fill([num_exits], 1.0 / num_exits)
     if form == "random":
-        weights = tf.random.stateless_uniform([num_exits], _fold(seed, num_exits + 1))
+        weights = tf.random.stateless_uniform([num_exits], fold(seed, num_exits + 1))
         return None, weights / tf.reduce_sum(weights)
     known = (*form_names(exit_names), *policy_form_names(exit_names), WORST_EXIT, SLOWDOWN)
     raise ConfigError(f"attack form: expected one of {', '.join(known)}, got {form!r}")
@@ -227,7 +228,3 @@ def strongest_candidate(candidates, values):
       Tensor (batch, ...).
     """
     return tf.gather(tf.experimental.numpy.moveaxis(candidates, 0, 1), tf.argmax(values, axis=0), batch_dims=1)
-
-
-def _fold(seed, number):
-    return tf.random.experimental.stateless_fold_in(seed, number)

@@ -19,6 +19,7 @@ from rdi_tf.attacks.algorithms import search_best
 from rdi_tf.attacks.losses import dlr_targeted, margin
 from rdi_tf.attacks.targets import search_targets
 from rdi_tf.errors import ConfigError
+from rdi_tf.seeds import fold
 
 SLOWDOWN = "slowdown"
 
@@ -52,7 +53,7 @@ def craft_policy(form, losses, images, labels, attack, seed, scale=1.0):
     if losses.logits is None or losses.rule is None:
         raise ConfigError(f"attack form {form!r} attacks the exit rule: it needs a calibrated network, got none")
     # Numbers that no form of `craft` folds in.
-    seed = tf.random.experimental.stateless_fold_in(seed, len(losses.exit_names) + 2 + names.index(form))
+    seed = fold(seed, len(losses.exit_names) + 2 + names.index(form))
     if form == "rerouted" and attack.loss == "dlr_targeted":
         ranking = losses.rule.route(losses.logits(images)).taken()
         toward = _rerouted_toward(losses, labels)

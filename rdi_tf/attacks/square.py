@@ -10,6 +10,7 @@ import tensorflow as tf
 from rdi_tf.attacks.balls import ball_around
 from rdi_tf.attacks.loops import choose, keep_better, repeat
 from rdi_tf.errors import ConfigError
+from rdi_tf.seeds import fold
 
 # Queries, of ten thousand, after which the squares' area is halved.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -30,7 +31,7 @@ def square(objective, images, attack, seed, scale, best):
     sides = tf.constant(side_lengths(attack.steps, attack.square_fraction, height, width))
 
     def query(step, found, found_loss, *best):
-        seeds = tf.random.split(tf.random.experimental.stateless_fold_in(seed, step), 3)
+        seeds = tf.random.split(fold(seed, step), 3)
         side = sides[step]
         inside = _inside(seeds[0], batch, height, side)[:, :, tf.newaxis, tf.newaxis]
         inside &= _inside(seeds[1], batch, width, side)[:, tf.newaxis, :, tf.newaxis]

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from rdi_tf.attacks.algorithms import search_best
 from rdi_tf.attacks.loops import choose, repeat
+from rdi_tf.seeds import fold
 
 
 def search_targets(objective_for, logits, images, labels, attack, seed, scale=1.0):
@@ -25,7 +26,7 @@ def search_targets(objective_for, logits, images, labels, attack, seed, scale=1.
     targets = ranked_wrong_classes(logits, labels)[:, :count]
 
     def toward(index, best, best_merit):
-        folded = tf.random.experimental.stateless_fold_in(seed, index)
+        folded = fold(seed, index)
         found, merit = search_best(objective_for(targets[:, index]), images, attack, folded, scale)
         better = merit > best_merit
         return choose(better, found, best), tf.where(better, merit, best_merit)

@@ -17,7 +17,7 @@ from rdi_tf.defence.weight_perturbation import moved
 from rdi_tf.distribution import for_fit, replica_seed, replicas_in_sync
 from rdi_tf.errors import ConfigError
 from rdi_tf.precision import FLOAT16_SCALE, computes_in_float16, unscaled
-from rdi_tf.seeds import seed_scope
+from rdi_tf.seeds import fold, seed_scope
 
 # Streams of the random layers' numbers in one iteration, folded into its seed. Below zero: the attacks fold in exits.
 _CRAFTING = -1
@@ -96,7 +96,7 @@ class AdversarialModel(keras.Model):
         """
         seed, scale = self._iteration_seed(iteration), self._attack_scale(iteration)
         form, attack = self._training_form, self.defence.attack
-        with seed_scope(_fold(seed, _CRAFTING)):
+        with seed_scope(fold(seed, _CRAFTING)):
             found = craft(form, self._attacked(form, images), images, labels, attack, seed, scale)
         return tf.stop_gradient(found)
 
@@ -117,7 +117,7 @@ class AdversarialModel(keras.Model):
         return tf.minimum(tf.cast(iteration + 1, tf.float32) / self.defence.warmup_iterations, 1.0)
 
     def _iteration_seed(self, iteration):
-        return replica_seed(_fold(self._seed, iteration))
+        return replica_seed(fold(self._seed, iteration))
 
     def train_step(self, data):
         """One step on the loss that `rdi_tf.defence.losses.TrainingLoss` describes, L2 decay added.
@@ -157,11 +157,11 @@ class AdversarialModel(keras.Model):
         Source: Shafahi et al., "Adversarial Training for Free!" (NeurIPS 2019), algorithm 1.
         """
         attack, scale = self.defence.attack, self._attack_scale(iteration)
-        seed = _fold(self._iteration_seed(iteration), _REPLAYS)
+        seed = fold(self._iteration_seed(iteration), _REPLAYS)
         ball = ball_around(images, attack.norm, scale * attack.epsilon)
         candidates = ball.project(ball.random_point(seed) if attack.random_start else images)
         for replay in range(attack.steps):
-            passes = _fold(seed, replay), [candidates]
+            passes = fold(seed, replay), [candidates]
             *gradients, ascent = self._differentiate({"adversarial": candidates}, labels, iteration, *passes)
             self.optimizer.iterations.assign(iteration)  # which the update before has counted
             self.update_weights(gradients)
@@ -171,7 +171,7 @@ class AdversarialModel(keras.Model):
         """Gradients of the training loss: of all trainable variables, then of the tensors that are watched."""
         with tf.GradientTape() as tape:
             tape.watch(watched)
-            passes = {kind: (batches[kind], _fold(seed, _PASSES[kind])) for kind in self._kinds}
+            passes = {kind: (batches[kind], fold(seed, _PASSES[kind])) for kind in self._kinds}
             outputs = {kind: self._training_outputs(*of_kind) for kind, of_kind in passes.items()}
             loss = self._loss(outputs, labels)
             if self.defence.alignment:
@@ -191,7 +191,7 @@ class AdversarialModel(keras.Model):
         Returns:
           float32 scalar tensor in [0, 2].
         """
-        seed = _fold(self._iteration_seed(iteration), _ALIGNMENT)
+        seed = fold(self._iteration_seed(iteration), _ALIGNMENT)
         epsilon = self._attack_scale(iteration) * self.defence.attack.epsilon
         moved = ball_around(images, "linf", epsilon).random_point(seed)
         every = self.exit_losses(self.defence.training_mode, outputs=self.defence.outputs).every
@@ -231,7 +231,3 @@ def kinds_of_images(defence):
     if defence.name == "standard":
         return ["clean"]
     return ["adversarial"] if defence.name == "free" or not defence.clean_share else ["clean", "adversarial"]
-
-
-def _fold(seed, number):
-    return tf.random.experimental.stateless_fold_in(seed, number)

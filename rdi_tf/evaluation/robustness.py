@@ -11,6 +11,7 @@ from rdi_tf.distribution import Cluster, in_replicas
 from rdi_tf.evaluation.batches import BatchFolder
 from rdi_tf.evaluation.policy_outputs import combines, policy_losses
 from rdi_tf.policies import get_policy, log_softmax
+from rdi_tf.seeds import fold
 
 
 class ExitAttacker:
@@ -191,7 +192,7 @@ class ExitAttacker:
         return self._compiled[form]
 
     def _batch_seed(self, number):
-        return tf.random.experimental.stateless_fold_in(self.seed, number)
+        return fold(self.seed, number)
 
     def _slices(self, count):
         return [slice(start, min(start + self.batch_size, count)) for start in range(0, count, self.batch_size)]

@@ -9,7 +9,7 @@ import zlib
 import tensorflow as tf
 
 from rdi_tf._keras import keras
-from rdi_tf.seeds import current_seed
+from rdi_tf.seeds import current_seed, fold
 
 _RandomGenerator = keras.src.backend.RandomGenerator
 
@@ -55,4 +55,4 @@ class _ScopedGenerator(_RandomGenerator):
         return tf.random.stateless_uniform(shape, self._scoped_seed(), minval, 1.0 if maxval is None else maxval, dtype)
 
     def _scoped_seed(self):
-        return tf.random.experimental.stateless_fold_in(current_seed(), self._number)
+        return fold(current_seed(), self._number)

@@ -19,7 +19,7 @@ from rdi_tf.config_rules import check_numbers
 from rdi_tf.errors import ConfigError
 from rdi_tf.policies import POLICIES
 
-DEFENCES = ("standard", "main_branch", "average", "max_average", "worst_exit", "rerouted", "free")
+DEFENCES = ("standard", "main_branch", "average", "max_average", "worst_exit", "random_exit", "rerouted", "free")
 ALGORITHMS = ("pgd", "fgsm", "wrm", "apgd", "square", "n_fgsm")
 TRAINING_ALGORITHMS = ("n_fgsm",)  # leave the ball: good for training, no measure of robustness
 NORMS = ("linf", "l2")
@@ -114,8 +114,9 @@ class DefenceConfig:
     """Which attack makes the training images.
 
     Attributes:
-      name: one of DEFENCES. "worst_exit" attacks the exit with the largest loss; "rerouted" the exit at which an image
-        would leave, were thresholds set to give each exit an equal share of the batch; "free" trains on each batch
+      name: one of DEFENCES. "worst_exit" attacks the exit with the largest loss; "random_exit" one that is drawn for
+        each image; "rerouted" the exit at which an image would leave, were thresholds set to give each exit an equal
+        share of the batch; "free" trains on each batch
         `attack.steps` times and updates weights and images at once (Shafahi et al., NeurIPS 2019), on attacked images
         alone.
       attack: how that attack searches.

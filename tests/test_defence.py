@@ -143,6 +143,30 @@ def test_worst_exit_climbs_the_larger_loss():
     np.testing.assert_allclose(average[:, 0, 0, 0], [0.8, 0.4], atol=1e-6)
 
 
+def test_random_exit_draws_one_for_each_image():
+    """Half of the images climb the first exit's loss and get brighter, half the second's; other seeds, other halves."""
+    images = tf.fill([200, 2, 2, 1], 0.5)
+    still = AttackConfig(epsilon=0.1, step_size=0.1, steps=1, random_start=False)
+    first, again, other = (
+        craft("random_exit", linear_losses(), images, tf.zeros(200, tf.int32), still, tf.constant(seed))[:, 0, 0, 0]
+        for seed in ([1, 2], [1, 2], [1, 3])
+    )
+    np.testing.assert_allclose(np.abs(first - 0.5), 0.1, atol=1e-6)
+    assert 70 < np.sum(first > 0.5) < 130
+    np.testing.assert_array_equal(first, again)
+    assert np.any(first != other)
+
+
+def test_random_exit_is_the_single_attack_on_the_exit_drawn(net, batch):
+    """From the image itself each image of a batch is one of the exits' single attacks, and every exit is met."""
+    losses, still = net.exit_losses(), AttackConfig(epsilon=0.2, step_size=0.05, steps=5, random_start=False)
+    found = craft("random_exit", losses, *batch, still, SEED).numpy()
+    single = [craft(name, losses, *batch, still, SEED).numpy() for name in losses.exit_names]
+    distances = np.abs(np.stack(single) - found).max(axis=(2, 3, 4))
+    np.testing.assert_allclose(distances.min(axis=0), 0, atol=1e-6)
+    assert set(distances.argmin(axis=0)) == set(range(len(single)))
+
+
 def test_worst_exit_raises_the_largest_loss_more_than_the_average_does(net, batch):
     losses = net.exit_losses()
 
@@ -153,9 +177,10 @@ def test_worst_exit_raises_the_largest_loss_more_than_the_average_does(net, batc
     assert largest("worst_exit") > largest("average")
 
 
-def test_worst_exit_has_no_targets(net, batch):
-    with pytest.raises(ConfigError, match="worst_exit': expected another loss than 'dlr_targeted'"):
-        craft("worst_exit", net.exit_losses(), *batch, AttackConfig(loss="dlr_targeted"), SEED)
+@pytest.mark.parametrize("form", ["worst_exit", "random_exit"])
+def test_an_exit_for_each_image_has_no_targets(net, batch, form):
+    with pytest.raises(ConfigError, match=f"{form}': expected another loss than 'dlr_targeted'"):
+        craft(form, net.exit_losses(), *batch, AttackConfig(loss="dlr_targeted"), SEED)
 
 
 @pytest.mark.parametrize("form", ["branch_1", "main", "average", "max_average", "worst_exit"])
@@ -203,6 +228,7 @@ def step(net, batch, defence, rate=0.0, **settings):
     [
         DefenceConfig("rerouted", PGD, training_mode=False),
         DefenceConfig("worst_exit", PGD, training_mode=False),
+        DefenceConfig("random_exit", PGD, outputs="weighted_running_average"),
         DefenceConfig("average", AttackConfig(epsilon=0.1, step_size=0.05, steps=3, loss="divergence")),
         DefenceConfig("max_average", PGD, outputs="weighted_running_average"),
     ],

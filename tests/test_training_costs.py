@@ -65,7 +65,8 @@ def test_free_training_costs_its_updates_alone(net, defence):
 
 def test_ingredients(net, defence):
     average = changed(defence, "average", steps=5)
-    assert iteration_costs(net, changed(defence, "worst_exit", steps=5)) == iteration_costs(net, average)
+    for name in ("worst_exit", "random_exit"):
+        assert iteration_costs(net, changed(defence, name, steps=5)) == iteration_costs(net, average)
     # Two looks at the clean images (thresholds, first candidates), one at the last candidates.
     assert iteration_costs(net, changed(defence, "rerouted", steps=5)).attack == (5 * 2 + 3) * WHOLE
     assert iteration_costs(net, changed(defence, "average", steps=5, loss="divergence")).attack == (5 * 2 + 1) * WHOLE

@@ -4,7 +4,8 @@
 - `average`: the mean of all exits' losses;
 - `max_average`: all single attacks are run and, image by image, the candidate with the largest mean loss is taken;
 - `random`: the exits' losses weighted by uniform random numbers, normalised and drawn once per batch;
-- `worst_exit`: the largest of the exits' losses, image by image and step by step (for training; not the paper's).
+- `worst_exit`: the largest of the exits' losses, image by image and step by step (for training; not the paper's);
+- `random_exit`: the loss of one exit, drawn for each image (for training; not the paper's).
 
 Forms that attack the exit rule are in `rdi_tf.attacks.policy`.
 
@@ -25,6 +26,7 @@ from rdi_tf.errors import ConfigError
 from rdi_tf.seeds import fold
 
 WORST_EXIT = "worst_exit"
+RANDOM_EXIT = "random_exit"
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def defence_form(defence_name, exit_names):
         "average": "average",
         "max_average": "max_average",
         "worst_exit": WORST_EXIT,
+        "random_exit": RANDOM_EXIT,
         "rerouted": "rerouted",
         "free": "average",
     }
@@ -121,7 +124,8 @@ def craft(form, losses, images, labels, attack, seed, scale=1.0, decided=None):
     """Make adversarial images.
 
     Args:
-      form: one of `form_names(losses.exit_names)`, of `policy_form_names(losses.exit_names)`, "worst_exit", "slowdown".
+      form: one of `form_names(losses.exit_names)`, of `policy_form_names(losses.exit_names)`, "worst_exit",
+        "random_exit", "slowdown".
       losses: `ExitLosses` of the network, with the loss that `attack.loss` names (`loss_function`).
       images: float32 tensor (batch, height, width, channels) in [0, 1].
       labels: int32 (batch,) or float32 (batch, classes).
@@ -147,8 +151,8 @@ def craft(form, losses, images, labels, attack, seed, scale=1.0, decided=None):
             return candidates[0]
         mean_losses = [tf.reduce_mean(losses.every(candidate, labels), axis=1) for candidate in candidates]
         return strongest_candidate(tf.stack(candidates), tf.stack(mean_losses))
-    if form == WORST_EXIT:
-        return _craft_worst_exit(losses, images, labels, attack, fold(seed, len(losses.exit_names)), scale)
+    if form in (WORST_EXIT, RANDOM_EXIT):
+        return _craft_one_exit(form, losses, images, labels, attack, seed, scale)
     exit_index, weights = _exits_of(form, losses.exit_names, seed)
     own_seed = fold(seed, len(losses.exit_names) if exit_index is None else exit_index)
     if attack.loss == "dlr_targeted":
@@ -178,20 +182,23 @@ def _exits_of(form, exit_names, seed):
     if form == "random":
         weights = tf.random.stateless_uniform([num_exits], fold(seed, num_exits + 1))
         return None, weights / tf.reduce_sum(weights)
-    known = (*form_names(exit_names), *policy_form_names(exit_names), WORST_EXIT, SLOWDOWN)
+    known = (*form_names(exit_names), *policy_form_names(exit_names), WORST_EXIT, RANDOM_EXIT, SLOWDOWN)
     raise ConfigError(f"attack form: expected one of {', '.join(known)}, got {form!r}")
 
 
-def _craft_worst_exit(losses, images, labels, attack, seed, scale):
+def _craft_one_exit(form, losses, images, labels, attack, seed, scale):
+    """Each image's attack has an exit of its own: the worst one of the moment, or one that was drawn."""
     if attack.loss == "dlr_targeted":
-        raise ConfigError(
-            "attack form 'worst_exit': expected another loss than 'dlr_targeted', which aims at fixed exits"
-        )
+        raise ConfigError(f"attack form {form!r}: expected another loss than 'dlr_targeted', which aims at fixed exits")
+    num_exits = len(losses.exit_names)
+    # A number that no other form folds in.
+    drawn = tf.random.stateless_uniform([tf.shape(images)[0]], fold(seed, -1), maxval=num_exits, dtype=tf.int32)
 
-    def largest(candidate):
-        return tf.reduce_max(losses.every(candidate, labels), axis=1)
+    def loss(candidate):
+        of_exits = losses.every(candidate, labels)
+        return tf.reduce_max(of_exits, axis=1) if form == WORST_EXIT else tf.gather(of_exits, drawn, batch_dims=1)
 
-    return search(largest, images, attack, seed, scale)
+    return search(loss, images, attack, fold(seed, num_exits), scale)
 
 
 def _craft_targeted(losses, exit_index, weights, images, labels, attack, seed, scale, decided):

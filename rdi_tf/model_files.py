@@ -41,9 +41,11 @@ _OTHERS = (
     ("rdi_tf.compression.quantization", "QuantizedRDINet"),
 )
 _DATA = ("__bytes__", "__numpy__", "__tensor__")  # values that JSON has no words for
+_NAME = re.compile(r"[A-Za-z]\w*")  # no special name such as __lambda__, and no way into a class such as os.popen
 
 # Layers that Keras makes of a call such as `x + 1` or `tf.reshape(x, …)`: safe if what they call is.
 _CALLS = ("SlicingOpLambda", "TFOpLambda")
+_CALLS_MODULE = "tf_keras.src.layers.core.tf_op_layer"
 _CALLED = re.compile(
     r"(__operators__|math|nn)\.[a-z_0-9]+|broadcast_to|cast|clip_by_value|concat|convert_to_tensor|einsum|expand_dims"
     r"|gather|identity|image\.resize|linalg\.(einsum|l2_normalize|matmul)|ones_like|pad|repeat|reshape|reverse|shape"
@@ -93,23 +95,35 @@ def _is_known(table):
     """Whether a serialised object is one that can be made without running code of the file's choice.
 
     Follows the way in which Keras looks for it: registered under its name, else public in the module that is named.
+    Keras looks further where it finds nothing there (in the module under the registered name), so it has to be there.
     """
-    name, module = table["class_name"], table.get("module")
+    name, module, registered_name = table["class_name"], table.get("module"), table.get("registered_name")
     if name in _DATA:
         return True
-    if module is None:
-        return False  # the older way of writing, which looks at the class's name alone
-    registered = keras.saving.get_registered_object(table.get("registered_name"))
+    if not (isinstance(module, str) and isinstance(registered_name, str | None) and _is_plain(name)):
+        return False  # without a module: the older way of writing, which looks at the class's name alone
+    registered = keras.saving.get_registered_object(registered_name)
     if registered is not None:
         return inspect.isclass(registered)
     if name in _CALLS:
-        return _CALLED.fullmatch(str(table["config"]["function"])) is not None
+        return module == _CALLS_MODULE and _CALLED.fullmatch(str(_called(table))) is not None
     if (module, name) in _OTHERS:
         return True
-    return name not in _REFUSED and inspect.isclass(getattr(_PUBLIC.get(module), name, None))
+    public = vars(_PUBLIC[module]) if module in _PUBLIC else {}
+    return name not in _REFUSED and inspect.isclass(public.get(name))
+
+
+def _is_plain(name):
+    """Whether Keras takes it for the name of a class, not of a function or of something special."""
+    return isinstance(name, str) and name != "function" and _NAME.fullmatch(name) is not None
+
+
+def _called(table):
+    """The function that a layer of `_CALLS` calls, or None."""
+    config = table.get("config")
+    return config.get("function") if isinstance(config, dict) else None
 
 
 def _described(table):
-    names = [table.get("module"), table["class_name"]]
-    called = table["config"].get("function") if table["class_name"] in _CALLS else None
-    return repr(".".join(str(name) for name in [*names, called] if name is not None))
+    names = [table.get("module"), table["class_name"], _called(table)]
+    return repr(".".join(str(name) for name in names if name is not None))

@@ -14,6 +14,7 @@ from rdi_tf.network import RDINet, attach_exits, load
 from rdi_tf.training.optimisation import sgd
 
 IMAGE = (16, 16, 3)
+CALLS = "tf_keras.src.layers.core.tf_op_layer"
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +76,24 @@ def function_layer(honest, path, marker):
 def file_writer(honest, path, marker):
     """A call of any public function of TensorFlow, here tf.io.write_file."""
     config = {"name": "evil", "function": "io.write_file"}
-    table = {"module": "keras.layers", "class_name": "TFOpLambda", "registered_name": None, "config": config}
+    table = {"module": CALLS, "class_name": "TFOpLambda", "registered_name": None, "config": config}
     return with_layer(honest, path, table, ["_CONSTANT_VALUE", -1, str(marker), {"contents": "x"}])
 
 
+def module_importer(honest, path, marker):
+    """A class that everything has: not finding it in a module, Keras looks there for the registered name."""
+    (marker.parent / "stranger.py").write_text(f"open({str(marker)!r}, 'w').close()")
+    table = {"module": "stranger", "class_name": "__class__", "registered_name": "Payload", "config": {}}
+    return write(path, {**members(honest), "config.json": json.dumps(table)})
+
+
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
-ATTACKS = [byte_code, function_layer, file_writer]
+ATTACKS = [byte_code, function_layer, file_writer, module_importer]
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_hostile_files_are_refused_and_run_nothing(attack, honest, tmp_path):
+def test_hostile_files_are_refused_and_run_nothing(attack, honest, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
     path = attack(honest, tmp_path / "evil.keras", tmp_path / "marker")
     with pytest.raises(CheckpointError, match="evil.keras: not a readable .keras file of rdi-tf: ") as error:
         load(path)
@@ -93,16 +102,18 @@ def test_hostile_files_are_refused_and_run_nothing(attack, honest, tmp_path):
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_the_attacks_would_work_in_keras_safe_mode(attack, honest, tmp_path):
+def test_the_attacks_would_work_in_keras_safe_mode(attack, honest, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
     path = attack(honest, tmp_path / "evil.keras", tmp_path / "marker")
     try:
         keras.models.load_model(path, compile=False, safe_mode=True)
-    except AttributeError:
-        pass  # what the constants became is no tensor; by then the function has been called
+    except (AttributeError, TypeError):
+        pass  # what the constants became is no tensor, or there is no such class; by then the code has run
     assert (tmp_path / "marker").exists()
 
 
 LAYER = {"module": "keras.layers", "registered_name": None, "config": {}}
+CALL = {**LAYER, "module": CALLS, "class_name": "TFOpLambda"}
 
 REFUSED = {
     "Lambda": {**LAYER, "class_name": "Lambda"},
@@ -118,12 +129,19 @@ REFUSED = {
     "function of Keras": {**LAYER, "module": "keras.models", "class_name": "load_model"},
     "wrapper with a lambda": {**LAYER, "class_name": "DropoutWrapper"},
     "words from a file": {**LAYER, "class_name": "StringLookup"},
-    "function of TensorFlow": {**LAYER, "class_name": "TFOpLambda", "config": {"function": "io.write_file"}},
-    "function of Keras, called": {**LAYER, "class_name": "TFOpLambda"}
-    | {"config": {"function": "keras.models.load_model"}},
-    "class of TensorFlow, called": {**LAYER, "class_name": "TFOpLambda"}
-    | {"config": {"function": "nn.RNNCellDropoutWrapper"}},
+    "function of TensorFlow": {**CALL, "config": {"function": "io.write_file"}},
+    "function of Keras, called": {**CALL, "config": {"function": "keras.models.load_model"}},
+    "class of TensorFlow, called": {**CALL, "config": {"function": "nn.RNNCellDropoutWrapper"}},
+    "a call without a function": {**CALL, "config": None},
+    "a stranger's call": {**CALL, "module": "stranger", "config": {"function": "math.add"}},
     "method": {**LAYER, "class_name": "ClassMethod"},
+    "class of nothing": {**LAYER, "module": "stranger", "class_name": "__class__", "registered_name": "Payload"},
+    "class of a module": {**LAYER, "class_name": "__class__", "registered_name": "Lambda"},
+    "function under a registered name": {"module": "os", "class_name": "function", "config": "system"}
+    | {"registered_name": "Custom>Adam"},
+    "lambda under a registered name": {**LAYER, "class_name": "__lambda__", "registered_name": "Custom>Adam"},
+    "numbers": {**LAYER, "class_name": 5},
+    "lists": {**LAYER, "class_name": "Dense", "registered_name": []},
 }
 
 

@@ -54,6 +54,13 @@ RECIPES = {
     "rerouted": ["defence.name=rerouted"],
     "entropy in the rule": ["policy.name=entropy"],
     "weighted averages in rule, loss and attack": _AVERAGES,
+    "weighted averages in rule, loss and attack, main": [*_AVERAGES, "defence.name=main_branch"],
+    "branch 2 alone, weighted averages in rule, loss and attack": [*_AVERAGES, "branches:2"],
+    "branch 2 alone, weighted averages in rule, loss and attack, main": [
+        *_AVERAGES,
+        "defence.name=main_branch",
+        "branches:2",
+    ],
     "weighted averages in rule, loss and attack, random exit": [*_AVERAGES, "defence.name=random_exit"],
     "weighted averages in rule, loss and attack, rerouted": [*_AVERAGES, "defence.name=rerouted"],
     "half clean images": ["defence.clean_share=0.5"],

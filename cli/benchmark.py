@@ -36,9 +36,11 @@ from rdi_tf.errors import ConfigError
     "--remote-command",
     default="rdi-tf",
     show_default=True,
-    help="With --ssh: how rdi-tf is called on HOST, as /home/pi/venv/bin/rdi-tf.",
+    help="With --ssh: how rdi-tf is called on HOST, as ~/venv/bin/rdi-tf.",
 )
-@click.option("--timeout", type=float, default=900.0, show_default=True, help="With --ssh, --adb: give up after.")
+@click.option(
+    "--timeout", type=float, default=900.0, show_default=True, help="With --ssh, --adb: give up after these seconds."
+)
 def command(bundle, images, set_name, limit, output, host, serial, remote_command, timeout, **measure):
     """Measure BUNDLE's latency: per stage, per exit and over the real mix of exits, beside the unsplit network.
 
@@ -49,6 +51,10 @@ def command(bundle, images, set_name, limit, output, host, serial, remote_comman
         raise ConfigError("--ssh and --adb: expected one of them, got both")
     if set_name is not None and images is None:
         raise ConfigError(f"--set {set_name!r}: expected --images with it, got none")
+    if host is None:
+        common.refuse_given("--ssh with it, got none", "remote_command")
+        if serial is None:
+            common.refuse_given("--ssh or --adb with it, got none", "timeout")
     common.check_output_file(output)
     options = library("rdi_tf.export.benchmark").BenchmarkOptions(**measure)
     if host is not None or serial is not None:

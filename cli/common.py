@@ -4,10 +4,12 @@ import contextlib
 import functools
 import json
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from rdi_tf.config import Config, preset_names
 from rdi_tf.errors import ConfigError
@@ -161,6 +163,26 @@ def parse_numbers(text, option):
         raise ConfigError(f"{option} {text!r}: expected numbers separated by commas") from error
 
 
+def refuse_given(expected, *names):
+    """Refuse options that were given on the command line and mean nothing there.
+
+    Args:
+      expected: what would make sense of them, in words.
+      names: of the command's parameters.
+
+    Raises:
+      ConfigError: the first of them that was given.
+    """
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option, value = name.replace("_", "-"), context.params[name]
+            shown = f"--{option} {str(value)!r}"
+            if isinstance(value, bool):
+                shown = f"--{option}" if value else f"--no-{option}"
+            raise ConfigError(f"{shown}: expected {expected}")
+
+
 def check_output_file(path):
     """Refuse, before the work that it is to keep, an --output that cannot become a file; None passes.
 
@@ -168,7 +190,7 @@ def check_output_file(path):
       path: `Path` of the file, or None; its folder must be there.
 
     Raises:
-      ConfigError: a folder, or a file in a folder that does not exist.
+      ConfigError: a folder, or a file in a folder that does not exist or cannot be written in.
     """
     if path is None:
         return
@@ -176,6 +198,7 @@ def check_output_file(path):
         raise ConfigError(f"--output {str(path)!r}: expected a file, got a folder")
     if not path.parent.is_dir():
         raise ConfigError(f"--output {str(path)!r}: expected a file in a folder that exists, {path.parent} does not")
+    _check_writable(path, path.parent)
 
 
 def check_output_folder(path):
@@ -185,13 +208,22 @@ def check_output_folder(path):
       path: `Path` of the folder, or None; it is made, with those above it, where it is missing.
 
     Raises:
-      ConfigError: a file stands there, or where a folder above it should.
+      ConfigError: a file stands there, or where a folder above it should, or that folder cannot be written in.
     """
     if path is None:
         return
     existing = next(place for place in (path, *path.parents) if place.exists())
     if not existing.is_dir():
         raise ConfigError(f"--output {str(path)!r}: expected a folder, but {existing} is a file")
+    _check_writable(path, existing)
+
+
+def _check_writable(path, folder):
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"--output {str(path)!r}: cannot be written: {error.strerror}") from error
 
 
 def command_line():

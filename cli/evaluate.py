@@ -54,6 +54,8 @@ def command(run, attacks, settings, epsilons, policy, policies, strategy, checks
     """
     if sum(option is not None for option in (epsilons, policies)) == 2 or (policy and policies):
         raise ConfigError("--policies goes with neither --epsilons nor --policy")
+    if epsilons is not None:
+        common.refuse_given("no --epsilons with it", "reuse", "checks")
     options["attack"] = common.section_of_run(run, "evaluation", settings)
     options["progress"] = None if quiet else common.attack_progress
     options["cluster"] = library("rdi_tf.distribution").open_cluster(strategy)

@@ -3,11 +3,9 @@
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from rdi_tf.cli import common
 from rdi_tf.cli.library import held_back_stderr, library
-from rdi_tf.errors import ConfigError
 
 FAILED = 2
 
@@ -40,7 +38,7 @@ def command(bundle, run, limit, attack, attacked, threads, data_dir):
     adversarial images made against the float model. Exit code 2 if something does not hold.
     """
     if run is None:
-        _refuse_options_of_run()
+        common.refuse_given("--run with it, got none", "limit", "attack", "attacked", "data_dir")
     module = library("rdi_tf.export.verify" if run is None else "rdi_tf.export.compare")
     with held_back_stderr():
         if run is None:
@@ -52,12 +50,3 @@ def command(bundle, run, limit, attack, attacked, threads, data_dir):
     verdict = "holds" if found.passed else "does not hold"
     text = "\n".join([*lines, f"{bundle} ({found.dtype}) {verdict}"])
     return common.Report({"bundle": str(bundle), **found.to_dict()}, text, exit_code=0 if found.passed else FAILED)
-
-
-def _refuse_options_of_run():
-    """Refuse what was given on the command line and means nothing without --run."""
-    context = click.get_current_context()
-    for name in ("limit", "attack", "attacked", "data_dir"):
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option, value = f"--{name.replace('_', '-')}", str(context.params[name])
-            raise ConfigError(f"{option} {value!r}: expected --run with it, got none")

@@ -1,11 +1,9 @@
 """Real images for a benchmark, from an NPZ file. NumPy only."""
 
-import zipfile
 from pathlib import Path
 
-import numpy as np
-
 from rdi_tf.errors import DataError
+from rdi_tf.npz import readable_npz
 
 ADVERSARIAL = "adversarial"
 
@@ -26,24 +24,17 @@ def load_images(path, set_name=None, limit=None):
     Raises:
       DataError: no such file, or no such set in it.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = [name for name in arrays.files if arrays[name].ndim == 4]
-            if set_name == ADVERSARIAL and ADVERSARIAL not in names:
-                set_name = "max_average"
-            chosen = set_name or next((name for name in ("images", "clean") if name in names), None)
-            if chosen not in names:
-                wanted = repr(set_name) if set_name else "'images' or 'clean'"
-                raise DataError(f"{path}: expected a set of images {wanted}, got {', '.join(names) or 'none'}")
-            images = arrays[chosen][:limit]
-            labels = arrays["labels"] if "labels" in arrays.files else None
-            if labels is not None and labels.ndim != 1:
-                raise DataError(f"{path}: labels: expected shape (n,), got {labels.shape}")
-            labels = None if labels is None else labels[:limit]
-    except (OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read as NPZ: {error}") from error
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: cannot be read as NPZ: {error}") from error
+    with readable_npz(path) as arrays:
+        names = [name for name in arrays.files if arrays[name].ndim == 4]
+        if set_name == ADVERSARIAL and ADVERSARIAL not in names:
+            set_name = "max_average"
+        chosen = set_name or next((name for name in ("images", "clean") if name in names), None)
+        if chosen not in names:
+            wanted = repr(set_name) if set_name else "'images' or 'clean'"
+            raise DataError(f"{path}: expected a set of images {wanted}, got {', '.join(names) or 'none'}")
+        images = arrays[chosen][:limit]
+        labels = arrays["labels"] if "labels" in arrays.files else None
+        if labels is not None and labels.ndim != 1:
+            raise DataError(f"{path}: labels: expected shape (n,), got {labels.shape}")
+        labels = None if labels is None else labels[:limit]
     return images, labels, f"set {chosen!r} of {Path(path).name}"

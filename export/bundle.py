@@ -1,6 +1,7 @@
 """Bundles: a folder with a manifest, one LiteRT file per stage, the unsplit network and golden vectors. NumPy only."""
 
 import contextlib
+import glob
 import hashlib
 import math
 import os
@@ -15,9 +16,11 @@ import numpy as np
 
 from rdi_tf.export.manifest import BundleError, File, Manifest
 from rdi_tf.export.manifest_rules import MANIFEST
+from rdi_tf.npz import UNREADABLE
 from rdi_tf.runs import flush_to_disk
 
 LARGEST_MANIFEST = 2**20  # bytes; a manifest takes some kilobytes
+OLD = ".old"  # ends the name of a bundle that is being replaced
 ENCRYPTED = 1  # bit of a ZIP member's flags
 GOLDEN_DTYPES = {
     "images": np.float32,
@@ -123,7 +126,7 @@ class Bundle:
         try:
             with zipfile.ZipFile(file) as archive:
                 arrays = {name: _read_array(archive, name, shapes[name]) for name in GOLDEN_DTYPES}
-        except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise BundleError(f"{file}: not the golden vectors that were expected: {error}") from error
         return GoldenVectors(**arrays)
 
@@ -207,7 +210,8 @@ def new_bundle(path, overwrite=False):
     Raises:
       BundleError: something is there already.
     """
-    path = Path(os.path.abspath(path))
+    path = Path(os.path.realpath(path))
+    _bring_back(path)
     _check_place(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -218,14 +222,32 @@ def new_bundle(path, overwrite=False):
             flush_to_disk(file)
         _check_place(path, overwrite)
         if path.exists():
-            old = path.with_name(f"{temporary.name}.old")
-            os.rename(path, old)  # a folder cannot be renamed onto one that is not empty
-            os.rename(temporary, path)
-            shutil.rmtree(old)
+            _replace(path, temporary)
         else:
             os.rename(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(path, temporary):
+    """Put a folder in the place of another, which stays if that fails: a folder cannot be renamed onto a full one."""
+    old = path.with_name(f"{temporary.name}{OLD}")
+    os.rename(path, old)
+    try:
+        os.rename(temporary, path)
+    except BaseException:
+        os.rename(old, path)
+        raise
+    shutil.rmtree(old)
+
+
+def _bring_back(path):
+    """Undo what a process left that was killed in the middle of `_replace`."""
+    for old in path.parent.glob(f".{glob.escape(path.name)}.*{OLD}"):
+        if path.exists():
+            shutil.rmtree(old)
+        else:
+            os.rename(old, path)
 
 
 def _check_place(path, overwrite):

@@ -27,7 +27,8 @@ def deployments(run_dir):
     run_dir = Path(run_dir)
     kept = {path.name: LatencyResult.load(path) for path in sorted(run_dir.glob("latency*.json"))}
     kept = dict(sorted(kept.items(), key=lambda item: item[1].provenance.get("date", "")))
-    folders = sorted(path.parent for path in (run_dir / "export").glob(f"*/{MANIFEST}"))
+    # Hidden folders are bundles in the making.
+    folders = sorted(path.parent for path in (run_dir / "export").glob(f"[!.]*/{MANIFEST}"))
     bundles, taken = [], set()
     for bundle in map(Bundle.open, folders):
         digest = bundle.sha256
@@ -40,7 +41,10 @@ def deployments(run_dir):
 def _deployment(bundle, latencies):
     files = [bundle.file(stage.file).read_bytes() for stage in bundle.manifest.stages]
     return Deployment(
+        folder=bundle.path.name,
         dtype=bundle.manifest.dtype,
+        policy=bundle.manifest.policy.name,
+        thresholds=tuple(bundle.manifest.policy.thresholds),
         executed_macs=tuple(bundle.manifest.costs.executed_macs),
         file_bytes=sum(map(len, files)),
         compressed_bytes=sum(len(zlib.compress(content, 9, GZIP)) for content in files),

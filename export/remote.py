@@ -24,6 +24,7 @@ ACTIVITY = ".BenchmarkActivity"
 TAG = "RDITF_BENCHMARK"
 DEVICE_FOLDER = "/data/local/tmp/rdi-tf"  # any app can read it; where TFLite's own benchmark app takes its models, too
 IMAGES = "images.npz"
+LONGEST_TIMEOUT = 100 * 24 * 3600  # far below where the operating system stops counting
 POLL_SECONDS = 1.0
 SHORT_SECONDS = 60.0  # for adb's commands but the transfer and the measurement
 CONNECT_SECONDS = 15
@@ -45,7 +46,10 @@ class Job:
       images: NPZ file of images, here; None for the bundle's golden inputs.
       set_name: which images of that file, or None.
       limit: the first so many images.
-      timeout: seconds after which to give up.
+      timeout: seconds after which to give up, at most a hundred days.
+
+    Raises:
+      ConfigError: another timeout.
     """
 
     bundle: Path
@@ -54,6 +58,10 @@ class Job:
     set_name: str | None = None
     limit: int = 100
     timeout: float = 900.0
+
+    def __post_init__(self):
+        if not 0 < self.timeout <= LONGEST_TIMEOUT:
+            raise ConfigError(f"--timeout: expected 0 < seconds <= {LONGEST_TIMEOUT:,}, got {self.timeout}")
 
     @property
     def files(self):
@@ -71,7 +79,7 @@ def over_ssh(job, host, remote_command="rdi-tf", ssh="ssh"):
     Args:
       job: the `Job`.
       host: as ssh knows it: a name of its configuration, an address, user@address.
-      remote_command: how rdi-tf is called there.
+      remote_command: how rdi-tf is called there, from the login folder: words for a shell, "~/" for that folder.
       ssh: the program.
 
     Returns:
@@ -136,16 +144,34 @@ def over_adb(job, serial=None, adb="adb", clock=time.monotonic, sleep=time.sleep
 def _remote_script(job, remote_command):
     """A line for any shell: unpack stdin in a new folder, measure, tidy up, end as the benchmark ended."""
     options = job.options
-    arguments = [remote_command, "benchmark", "bundle", "--json", "--limit", job.limit]
-    arguments += ["--threads", options.threads, "--rounds", options.rounds, "--warmup-rounds", options.warmup_rounds]
-    arguments += ["--max-seconds", options.max_seconds]
+    flags = {
+        "--limit": job.limit,
+        "--threads": options.threads,
+        "--rounds": options.rounds,
+        "--warmup-rounds": options.warmup_rounds,
+        "--max-seconds": options.max_seconds,
+        "--set": job.set_name,
+    }
+    words = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
+    measure = f'{_for_shell(remote_command)} benchmark "$d"/bundle --json {shlex.join(words)}'
     if job.images is not None:
-        arguments += ["--images", IMAGES]
-    if job.set_name is not None:
-        arguments += ["--set", job.set_name]
-    measure = shlex.join(map(str, arguments))
+        measure += f' --images "$d"/{IMAGES}'
     script = """d=$(mktemp -d) || exit 1; trap 'rm -rf "$d"' EXIT; trap 'exit 1' HUP INT TERM; """
-    return shlex.join(["sh", "-c", f'{script}cd "$d" && tar -xf - && {measure}'])
+    return shlex.join(["sh", "-c", f'{script}tar -xf - -C "$d" && {measure}'])
+
+
+def _for_shell(command):
+    """A command's words, quoted, with the home folder where they begin with "~/"."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ConfigError(f"--remote-command {command!r}: expected words for a shell: {error}") from error
+    if not words:
+        raise ConfigError(f"--remote-command {command!r}: expected a command")
+    quoted = [shlex.quote(word) for word in words]
+    if words[0].startswith("~/"):
+        quoted[0] = f'"$HOME"/{shlex.quote(words[0][2:])}'
+    return " ".join(quoted)
 
 
 def _archive(job):

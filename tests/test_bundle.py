@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import zipfile
 
@@ -315,6 +316,41 @@ def test_a_bundle_with_someones_own_files_is_not_overwritten(folder):
     with pytest.raises(BundleError, match="holds 'notes.txt', which is not the bundle's"):
         with new_bundle(folder, overwrite=True):
             pytest.fail("must not get here")
+
+
+def test_a_bundle_that_could_not_be_replaced_stays(folder, monkeypatch):
+    place, rename = folder.parent, os.rename
+
+    def once(source, target):
+        if target == folder and not source.name.endswith(".old"):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", once)
+    with pytest.raises(KeyboardInterrupt), new_bundle(folder, overwrite=True) as temporary:
+        (temporary / "manifest.json").write_text("new")
+    assert Bundle.open(folder) and [path.name for path in place.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_bundle_whose_replacement_was_killed_comes_back(folder):
+    """Between the two renames a killed process leaves it under a hidden name; the next one brings it back."""
+    old = folder.with_name(f".{folder.name}.0a1b2c3d.old")
+    folder.rename(old)
+    with pytest.raises(BundleError, match="exists already"), new_bundle(folder):
+        pytest.fail("must not get here")
+    assert Bundle.open(folder) and not old.exists()
+    shutil.copytree(folder, old)
+    with new_bundle(folder, overwrite=True) as temporary:
+        (temporary / "manifest.json").write_text("new")
+    assert (folder / "manifest.json").read_text() == "new" and not old.exists()
+
+
+def test_a_bundle_behind_a_link_is_overwritten_where_it_is(folder, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    with new_bundle(link, overwrite=True) as temporary:
+        (temporary / "manifest.json").write_text("new")
+    assert link.is_symlink() and (folder / "manifest.json").read_text() == "new"
 
 
 def test_a_bundle_may_be_made_where_one_stands(folder, monkeypatch):

@@ -20,7 +20,7 @@ from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.latency import LatencyResult
 from rdi_tf.reporting import cost_plots
 from rdi_tf.reporting.compare import compare_runs
-from rdi_tf.reporting.deployments import Conditions, Deployments
+from rdi_tf.reporting.deployments import Conditions, Deployments, condition_letters
 from rdi_tf.reporting.kinds import Kind, reported_mark
 
 
@@ -170,6 +170,44 @@ def test_times_under_other_thresholds_are_not_of_the_bundle(evaluated, pruned, t
     manifest.write_text(json.dumps(table))
     assert rdi_tf("compare", evaluated, pruned, "--output", tmp_path).exit_code == 0
     assert "run two: latency.json is of none of its bundles, so not shown." in (tmp_path / "compare.md").read_text()
+
+
+def test_files_of_other_thresholds_were_not_attacked(evaluated, pruned, tmp_path):
+    """As after export, benchmark, calibrate and evaluate: milliseconds of one rule, accuracies of another."""
+    from rdi_tf.export.bundle import Bundle
+
+    manifest = pruned / "export" / "float32" / "manifest.json"
+    table = json.loads(manifest.read_text())
+    table["policy"]["thresholds"] = [0.0, 0.0]
+    manifest.write_text(json.dumps(table))
+    latency = LatencyResult.load(pruned / "latency.json")
+    digest = Bundle.open(pruned / "export" / "float32").sha256
+    dataclasses.replace(latency, bundle_sha256=digest).save(pruned / "latency.json")
+    found = rdi_tf("compare", pruned, "--output", tmp_path, "--json")
+    assert found.exit_code == 0, found.stderr
+    assert "| run two | float32 | under other thresholds |" in (tmp_path / "compare.md").read_text()
+    names = [path.rpartition("/")[2] for path in json.loads(found.stdout)["pictures"]]
+    assert names == ["cost-paper.png", "cost-executed.png"]
+
+
+def test_bundles_of_one_dtype_are_told_apart(evaluated, tmp_path):
+    run = shutil.copytree(evaluated, tmp_path / "run one")
+    shutil.copytree(run / "export" / "float32", run / "export" / "a-copy")
+    shutil.copytree(run / "export" / "float32", run / "export" / ".float32.0a1b2c3d")  # left by a killed export
+    assert rdi_tf("compare", run, "--output", tmp_path / "out").exit_code == 0
+    text = (tmp_path / "out" / "compare.md").read_text()
+    assert "| a-copy (float32) | yes |" in text and "| float32 | yes |" in text and "0a1b2c3d" not in text
+    (one,) = json.loads((tmp_path / "out" / "compare.json").read_text())["runs"]
+    assert [(files["folder"], files["evaluated"]) for files in one["deployments"]] == [
+        ("a-copy", False),
+        ("float32", True),
+    ]
+
+
+def test_conditions_have_names_however_many():
+    letters = condition_letters(800)
+    assert letters[:2] + letters[25:28] + letters[701:703] == ["A", "B", "Z", "AA", "AB", "ZZ", "AAA"]
+    assert len(set(map(str.lower, letters))) == 800
 
 
 def test_times_on_other_images_or_another_runtime_are_not_mixed(evaluated):

@@ -23,7 +23,8 @@ json.dump(sys.argv[1:], open("{log}", "w"))
 if "far" in sys.argv:
     print("ssh: connect to host far port 22: No route to host", file=sys.stderr)
     sys.exit(255)
-sys.exit(subprocess.run(["sh", "-c", sys.argv[-1]], env={{**os.environ, "TMPDIR": "{tmp}"}}).returncode)
+there = {{**os.environ, "TMPDIR": "{tmp}", "HOME": "{home}"}}
+sys.exit(subprocess.run(["sh", "-c", sys.argv[-1]], cwd="{home}", env=there).returncode)
 """
 
 # A device with the demo app, whose answer is the file `answer` ("$ID" stands for the run's id).
@@ -76,10 +77,15 @@ def stand_in(tmp_path, monkeypatch):
 
 @pytest.fixture
 def ssh(stand_in, tmp_path):
-    """Where ssh's arguments are recorded; `tmp_path / "remote"` is the other machine's folder for temporary files."""
-    (tmp_path / "remote").mkdir()
+    """Where ssh's arguments are recorded.
+
+    The other machine's folder for temporary files is `tmp_path / "remote"`, its login folder `tmp_path / "home"`.
+    """
+    remote, home = tmp_path / "remote", tmp_path / "home"
+    remote.mkdir()
+    home.mkdir()
     log = tmp_path / "ssh.json"
-    stand_in("ssh", SSH.format(python=sys.executable, log=log, tmp=tmp_path / "remote"))
+    stand_in("ssh", SSH.format(python=sys.executable, log=log, tmp=remote, home=home))
     return log
 
 
@@ -119,11 +125,13 @@ def test_ssh_measures_there_and_leaves_nothing(tiny_bundle, ssh, tmp_path, digit
     images = tmp_path / "of evaluation.npz"
     np.savez(images, clean=digits[0][:9], labels=digits[1][:9])
     command = ["benchmark", tiny_bundle(), "--rounds", 1, "--warmup-rounds", 1, "--limit", 3, "--images", images]
-    there = tmp_path / "remote rdi-tf"
+    there = tmp_path / "home" / "bin of mine" / "rdi-tf"
+    there.parent.mkdir()
     there.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m rdi_tf.cli "$@"\n')
     there.chmod(0o755)
-    found = run(*command, "--ssh", "pi@raspberry", "--remote-command", there, "--json")
-    assert found.exit_code == 0, found.stderr
+    for command_there in (f"'{there}'", "'~/bin of mine/rdi-tf'", "nice 'bin of mine/rdi-tf'"):
+        found = run(*command, "--ssh", "pi@raspberry", "--remote-command", command_there, "--json")
+        assert found.exit_code == 0, found.stderr
     document = json.loads(found.stdout)
     assert document["images"] == {**document["images"], "count": 3, "source": "set 'clean' of images.npz"}
     assert document["name"] == "tiny" and document["rounds"] == 1
@@ -135,12 +143,13 @@ def test_ssh_sends_the_bundle_whole(tiny_bundle, ssh, stand_in, result, tmp_path
     (tmp_path / "answer.json").write_text(json.dumps(result.to_dict()))
     stand_in(
         "rdi-tf",
-        f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/args\ncp -r bundle {tmp_path}/sent\ncat {tmp_path}/answer.json\n',
+        f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/args\ncp -r "$2" {tmp_path}/sent\ncat {tmp_path}/answer.json\n',
     )
     assert over_ssh(job(tiny_bundle(), set_name="it's"), "host") == result
     assert Bundle.open(tmp_path / "sent").manifest == Bundle.open(tiny_bundle()).manifest
     arguments = (tmp_path / "args").read_text().splitlines()
-    assert arguments[:5] == ["benchmark", "bundle", "--json", "--limit", "100"]
+    assert arguments[0] == "benchmark" and arguments[1].endswith("/bundle")
+    assert arguments[2:5] == ["--json", "--limit", "100"]
     assert arguments[-2:] == ["--set", "it's"]  # quoted through two shells
 
 
@@ -160,6 +169,9 @@ def test_ssh_that_fails(tiny_bundle, ssh, stand_in, tmp_path):
         over_ssh(job(tiny_bundle()), "near", ssh="no-ssh")
     with pytest.raises(ConfigError, match="expected a host's name, got '-oProxyCommand=x'"):
         over_ssh(job(tiny_bundle()), "-oProxyCommand=x")
+    for words, message in (("'rdi-tf", "No closing quotation"), (" ", "expected a command")):
+        with pytest.raises(ConfigError, match=message):
+            over_ssh(job(tiny_bundle()), "near", words)
     with pytest.raises(ConfigError, match="--images: expected a file"):
         over_ssh(job(tiny_bundle(), images=Path("none.npz")), "near")
     assert list((tmp_path / "remote").iterdir()) == []
@@ -169,6 +181,19 @@ def test_ssh_without_an_answer(tiny_bundle, stand_in):
     stand_in("ssh", "#!/bin/sh\nexec tail -f /dev/null\n")
     with pytest.raises(RemoteError, match="ssh: no answer after 0.2 seconds"):
         over_ssh(job(tiny_bundle(), timeout=0.2), "near")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan"), 1e10])
+def test_timeouts_that_nobody_can_wait_for(tiny_bundle, seconds):
+    with pytest.raises(ConfigError, match="--timeout: expected 0 < seconds <= 8,640,000, got "):
+        job(tiny_bundle(), timeout=seconds)
+
+
+def test_options_of_another_machine_need_one(tiny_bundle):
+    assert_one_line(run("benchmark", tiny_bundle(), "--timeout", 5), "--timeout '5.0': expected --ssh or --adb with it")
+    for where in ([], ["--adb"]):
+        found = run("benchmark", tiny_bundle(), *where, "--remote-command", "x")
+        assert_one_line(found, "--remote-command 'x': expected --ssh with it, got none")
 
 
 def test_adb_reads_one_line(tiny_bundle, adb, result):

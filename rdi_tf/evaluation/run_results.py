@@ -5,10 +5,9 @@ import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
-from rdi_tf.errors import CheckpointError, DataError
+from rdi_tf.errors import CheckpointError
 from rdi_tf.evaluation.results import EvaluationResult
+from rdi_tf.npz import readable_npz
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,8 @@ class KeptEvaluation:
         Raises:
           DataError: a file that does not hold them.
         """
-        try:
-            with np.load(self.logits_file, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in names}, arrays["labels"]
-        except (OSError, KeyError, ValueError) as error:
-            raise DataError(f"{self.logits_file}: cannot be read as exit logits: {error}") from error
+        with readable_npz(self.logits_file, "exit logits") as arrays:
+            return {name: arrays[name] for name in names}, arrays["labels"]
 
 
 def kept_evaluations(run):

@@ -173,7 +173,7 @@ def _deployed(folder, run, result, held):
                 f"{folder.path}: its {one.dtype} bundle is of another network than its evaluation {run.evaluation}: "
                 "export it again"
             )
-    return DeployedRun(run.name, attacked_dtype(run.kind.method), held)
+    return DeployedRun(run.name, attacked_dtype(run.kind.method), result.policy, tuple(result.thresholds), held)
 
 
 def _named(runs):

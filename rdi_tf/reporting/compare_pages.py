@@ -1,7 +1,7 @@
 """The page of a comparison: pictures, tables and remarks. No TensorFlow."""
 
 from rdi_tf.reporting import cost_plots, plots
-from rdi_tf.reporting.deployments import all_conditions, deployment_blocks
+from rdi_tf.reporting.deployments import all_conditions, condition_letters, deployment_blocks
 from rdi_tf.reporting.kinds import MARKS_EXPLAINED, reported_mark
 from rdi_tf.reporting.pages import Heading, Notes, Paragraph, Picture, TableBlock
 
@@ -82,10 +82,13 @@ def _deployed_pictures(runs, deployed):
     if not evaluated:
         return []
     points = [_point(run, number, files.file_bytes / 1000) for number, run, files in evaluated]
-    shown = "Files in the arithmetic that was attacked: int8 after training for it, float32 otherwise."
+    shown = (
+        "Files in the arithmetic that was attacked (int8 after training for it, float32 otherwise) and under its "
+        "thresholds."
+    )
     pictures = [_picture("cost-kilobytes", points, "kilobytes of stage files", shown)]
-    for index, conditions in enumerate(all_conditions(deployed)):
-        letter = chr(ord("A") + index)
+    found = all_conditions(deployed)
+    for letter, conditions in zip(condition_letters(len(found)), found, strict=True):
         points = [
             _point(run, number, latency.mix.latency.typical)
             for number, run, files in evaluated

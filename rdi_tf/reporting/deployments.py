@@ -1,5 +1,6 @@
 """Networks as they are deployed: kilobytes of files, milliseconds on one machine or another. No TensorFlow."""
 
+import string
 from dataclasses import asdict, dataclass
 
 from rdi_tf.latency import LatencyResult
@@ -11,14 +12,20 @@ class Deployment:
     """The stage files of one bundle of a run.
 
     Attributes:
+      folder: name of the bundle's folder.
       dtype: of the bundle.
+      policy: name of its exit rule.
+      thresholds: of that rule, one for each exit but the last.
       executed_macs: multiply-adds of each exit, by which a bundle of another network than the evaluated one is known.
       file_bytes: size of the stage files together.
       compressed_bytes: the same compressed by gzip, as an archive or an app's package holds them.
       latencies: the `LatencyResult`s that were kept of it, the newest last.
     """
 
+    folder: str
     dtype: str
+    policy: str
+    thresholds: tuple[float, ...]
     executed_macs: tuple[float, ...]
     file_bytes: int
     compressed_bytes: int
@@ -91,22 +98,34 @@ class DeployedRun:
     Attributes:
       name: of the run.
       evaluated_dtype: in which arithmetic the network was attacked: int8 after training for it, float32 otherwise.
+      policy, thresholds: exit rule under which it was attacked.
       held: its `Deployments`.
     """
 
     name: str
     evaluated_dtype: str
+    policy: str
+    thresholds: tuple[float, ...]
     held: Deployments
 
     @property
     def evaluated(self):
-        """The `Deployment` whose arithmetic is the one that was attacked, or None."""
-        return next((one for one in self.held.bundles if one.dtype == self.evaluated_dtype), None)
+        """The `Deployment` of what was attacked, or None; of several the one whose folder is named after its dtype."""
+        found = [one for one in self.held.bundles if self.was_attacked(one) == "yes"]
+        return min(found, key=lambda one: (one.folder != one.dtype, one.folder), default=None)
+
+    def was_attacked(self, deployment):
+        """Whether what was attacked is in these files, in words: their arithmetic, exit rule and thresholds."""
+        if deployment.dtype != self.evaluated_dtype:
+            return "no"
+        same_rule = (deployment.policy, deployment.thresholds) == (self.policy, self.thresholds)
+        return "yes" if same_rule else "under other thresholds"
 
     def to_dict(self):
         """Plain values: sizes and typical milliseconds."""
         return [
             {
+                "folder": one.folder,
                 "dtype": one.dtype,
                 "evaluated": one is self.evaluated,
                 "file_bytes": one.file_bytes,
@@ -131,6 +150,14 @@ def all_conditions(runs):
     return list(dict.fromkeys(map(Conditions.of, latencies)))
 
 
+def condition_letters(count):
+    """A name for each of so many conditions: A … Z, AA, AB …, as spreadsheets name columns."""
+    names = string.ascii_uppercase
+    while len(names) < count:
+        names = [*string.ascii_uppercase, *(name + letter for name in names for letter in string.ascii_uppercase)]
+    return list(names[:count])
+
+
 def deployment_blocks(runs):
     """A table of files and times, and how to read it.
 
@@ -141,16 +168,21 @@ def deployment_blocks(runs):
       Blocks of a page.
     """
     conditions = all_conditions(runs)
-    letters = [chr(ord("A") + number) for number in range(len(conditions))]
+    letters = condition_letters(len(conditions))
     header = ("", "files", "attacked as these", "kB", "kB, gzip")
     for letter in letters:
         header += (f"{letter}: ms", f"{letter}: computation, ms")
     rows = [
-        (run.name, one.dtype, "yes" if one is run.evaluated else "no", *_sizes(one), *_times(one, conditions))
+        (run.name, _files(one), run.was_attacked(one), *_sizes(one), *_times(one, conditions))
         for run in runs
         for one in run.held.bundles
     ]
     return [TableBlock("", header, tuple(rows)), Notes(tuple(_notes(runs, conditions, letters)))]
+
+
+def _files(deployment):
+    same = deployment.folder == deployment.dtype
+    return deployment.dtype if same else f"{deployment.folder} ({deployment.dtype})"
 
 
 def _sizes(deployment):
@@ -167,7 +199,8 @@ def _times(deployment, conditions):
 def _notes(runs, conditions, letters):
     lines = [
         "kB: 1,000 bytes of stage files; gzip finds zeros and repeated weights, which the files themselves do not.",
-        "Accuracies are those of the network in the arithmetic that was attacked; other files were not attacked.",
+        "Accuracies are those of the network in the arithmetic, and under the thresholds, that were attacked; other "
+        "files were not.",
     ]
     for letter, one in zip(letters, conditions, strict=True):
         found = [latency for run in runs for held in run.held.bundles if (latency := held.under(one)) is not None]

@@ -46,14 +46,14 @@ def savings_table(result):
                 f"{found['unsplit_ms']:.4f}",
                 f"{found['mix_ms']:.4f}",
                 f"{found['latency_saving']:.1%}",
-                _number(found[ratio[0]], ".2f"),
+                _ratio(found[ratio[0]]),
             ),
             (
                 "milliseconds, computation alone",
                 f"{found['unsplit_invoke_ms']:.4f}",
                 f"{found['mix_invoke_ms']:.4f}",
                 f"{found['invoke_saving']:.1%}",
-                _number(found[ratio[1]], ".2f"),
+                _ratio(found[ratio[1]]),
             ),
         ),
     )
@@ -150,6 +150,10 @@ def notes(result):
 
 def _statistics(statistics):
     return tuple(f"{getattr(statistics, name):.4f}" for name in STATISTICS)
+
+
+def _ratio(value):
+    return "nothing saved" if value is None else f"{value:.2f}"
 
 
 def _number(value, form):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rdi_tf.errors import DataError
+from rdi_tf.npz import readable_npz
 
 FILE = "images.npz"
 VERSIONS = {"clean": "clean", "adversarial": "max_average", "slowdown": "slowdown"}
@@ -44,13 +44,10 @@ def load_samples(run, count):
     path = run.evaluation / FILE
     if not path.is_file():
         return None
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return Samples(
-                images={version: arrays[name][:count] for version, name in VERSIONS.items() if name in arrays.files},
-                labels=arrays["labels"][:count],
-                class_names=tuple(str(name) for name in arrays["class_names"]),
-                attack=json.loads(str(arrays["description"]))["attack"],
-            )
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as kept images: {error}") from error
+    with readable_npz(path, "kept images") as arrays:
+        return Samples(
+            images={version: arrays[name][:count] for version, name in VERSIONS.items() if name in arrays.files},
+            labels=arrays["labels"][:count],
+            class_names=tuple(str(name) for name in arrays["class_names"]),
+            attack=json.loads(str(arrays["description"]))["attack"],
+        )

@@ -1,0 +1,60 @@
+"""NPZ files that are damaged in any way end in a `DataError` that names the file."""
+
+import numpy as np
+import pytest
+
+from rdi_tf.errors import DataError
+from rdi_tf.npz import readable_npz
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "images.npz"
+    np.savez_compressed(path, images=np.arange(3000).reshape(3, 1000), labels=np.arange(3))
+    return path
+
+
+def read(path):
+    with readable_npz(path, "kept images") as arrays:
+        return {name: arrays[name] for name in ("images", "labels")}
+
+
+def test_what_is_whole_is_read(file):
+    np.testing.assert_array_equal(read(file)["labels"], [0, 1, 2])
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"text", b"\x93NUMPY\x01\x00"], ids=["empty", "zip", "text", "npy"])
+def test_other_files_are_refused(file, content):
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="images.npz: cannot be read as kept images: "):
+        read(file)
+
+
+def test_wherever_it_is_damaged_it_is_refused_or_read_right(file):
+    whole, right = file.read_bytes(), read(file)
+    for cut in range(0, len(whole), 97):
+        file.write_bytes(whole[:cut])
+        with pytest.raises(DataError):
+            read(file)
+    for place in range(0, len(whole), 5):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            found = read(file)
+        except DataError:
+            continue
+        assert all(np.array_equal(found[name], right[name]) for name in right), place
+
+
+def test_arrays_that_are_missing_and_lone_arrays(file, tmp_path):
+    with pytest.raises(DataError, match="cannot be read as NPZ: .*scores"), readable_npz(file) as arrays:
+        arrays["scores"]
+    np.save(tmp_path / "lone.npy", np.arange(3))
+    with pytest.raises(DataError, match="lone.npy"):
+        read(tmp_path / "lone.npy")
+    with pytest.raises(DataError, match="none.npz"):
+        read(tmp_path / "none.npz")
+
+
+def test_words_of_the_block_are_kept(file):
+    with pytest.raises(DataError, match="^no such set$"), readable_npz(file):
+        raise DataError("no such set")

@@ -36,8 +36,9 @@ lint:
 
 # docs/commands.md from --help, docs/configuration.md from the dataclasses; the API reference as pages in build/api.
 docs:
-	$(PYTHON) -m rdi_tf.cli.reference > docs/commands.md
-	$(PYTHON) -m rdi_tf.cli.config_reference > docs/configuration.md
+	mkdir -p build
+	$(PYTHON) -m rdi_tf.cli.reference > build/commands.md && mv build/commands.md docs/commands.md
+	$(PYTHON) -m rdi_tf.cli.config_reference > build/configuration.md && mv build/configuration.md docs/configuration.md
 	$(PYTHON) -m pdoc --docformat google --output-directory build/api $(API)
 
 ci:

@@ -7,8 +7,7 @@ import click
 from rdi_tf.cli import common
 from rdi_tf.cli.library import held_back_stderr, library
 from rdi_tf.errors import ConfigError
-
-DTYPES = ("float32", "float16", "dynamic_int8", "int8")
+from rdi_tf.export.manifest_rules import DTYPES
 
 
 @common.command("export", example="rdi-tf export runs/mnist-smallcnn --dtype int8")

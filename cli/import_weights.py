@@ -7,7 +7,6 @@ import click
 from rdi_tf.cli import common
 from rdi_tf.cli.library import library
 from rdi_tf.config import Config
-from rdi_tf.errors import ConfigError
 
 EXAMPLE = "rdi-tf import-weights weights.pth.tar --preset cifar10-resnet38 --run-dir runs/authors"
 
@@ -29,16 +28,9 @@ def command(file, preset, run_dir, thresholds, settings):
     network.
     """
     config = Config.load(preset).with_settings(settings)
-    parsed = None if thresholds is None else _parse_thresholds(thresholds)
+    parsed = None if thresholds is None else list(common.parse_numbers(thresholds, "--thresholds"))
     run = library("rdi_tf.importing").import_weights(file, config, run_dir, parsed)
     text = f"{run.model_file}: weights of {file.name}"
     if parsed is None:
         text += "; no thresholds yet, 'rdi-tf calibrate' finds them"
     return common.Report({"run": str(run.path), "model": str(run.model_file), "thresholds": parsed}, text)
-
-
-def _parse_thresholds(text):
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"--thresholds {text!r}: expected numbers separated by commas") from error

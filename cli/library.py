@@ -40,7 +40,7 @@ def held_back_stderr():
     For the notes of TensorFlow, its converter and LiteRT, which no variable turns off. Who sets TF_CPP_MIN_LOG_LEVEL
     to less than 3 sees everything.
     """
-    if os.environ.get(LEVEL, "3") != "3":
+    if os.environ.get(LEVEL, "3") != "3" or sys.stderr is None:  # which it is where the process has none
         yield
         return
     sys.stderr.flush()

@@ -1,4 +1,5 @@
-"""Conversion: from a trained network to a bundle. The one module of `rdi_tf.export` that needs TensorFlow to be there.
+"""Conversion: from a trained network to a bundle's files. Needs TensorFlow, as `write` and `compare` do; the rest of
+`rdi_tf.export` does not.
 
 Batch normalisation is folded into the convolutions by the converter, and each file's signature names its tensors. For
 full int8 every file is calibrated on what it will see: the first stage and the unsplit network on validation images,

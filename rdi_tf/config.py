@@ -65,8 +65,8 @@ class DataConfig:
 
     Attributes:
       name: TFDS name, "digits", or the path of a folder with one sub-folder per class.
-      validation_every: every n-th training example (index % n == n - 1, in the data set's own fixed order) belongs to
-        the validation split and is never trained on.
+      validation_every: every n-th training example (index % n == n - 1, in the data set's own fixed order; of a folder
+        about every n-th, by the checksum of its name) belongs to the validation split and is never trained on.
       augmentation: steps in order, from AUGMENTATIONS.
       crop_padding: pixels of zero padding on each side before the random crop.
     """

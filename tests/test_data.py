@@ -1,10 +1,13 @@
 """Data sets, their splits, the stream of training batches, and the checks of what users bring."""
 
 import itertools
+import os
+import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from rdi_tf.config import DataConfig, TrainingConfig
 from rdi_tf.data import batches as data
@@ -152,10 +155,41 @@ def test_folder_splits(colours):
         assert np.all(images == images[:, :1, :1, :1])
         levels[split] = np.round(images[:, 0, 0, 0] * 255).astype(int).tolist()
         assert [level // 80 for level in levels[split]] == labels.tolist()
-    # Files 4 and 9 of each class: positions 4, 9, 14, ... of the listing.
-    assert sorted(levels["test"]) == [4, 9, 84, 89, 164, 169]
-    assert len(levels["validation"]) == 8 and len(levels["train"]) == 16
-    assert len({level for split in levels.values() for level in split}) == 30
+    dealt = {split: [] for split in data.SPLITS}
+    for label, index in itertools.product(range(3), range(10)):
+        checksum = zlib.crc32(f"{('ash', 'birch', 'cedar')[label]}/{index}.png".encode())
+        rest = "validation" if checksum // 5 % 3 == 2 else "train"
+        dealt["test" if checksum % 5 == 4 else rest].append((checksum, 80 * label + index))
+    assert levels == {split: [level for _, level in sorted(parts)] for split, parts in dealt.items()}
+    assert min(map(len, levels.values())) >= 3 and sum(map(len, levels.values())) == 30
+
+
+def test_pictures_that_are_added_move_no_other(tmp_path):
+    """What was trained on must never be tested on: not after more pictures have come either."""
+    split_of = {}
+    for round_names in (range(0, 60, 2), range(0, 120, 3), range(40)):
+        for name in ("cat", "dog"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            for index in round_names:
+                Image.new("L", (4, 4), index).save(tmp_path / name / f"{index:03d}.png")
+        for split in data.SPLITS:
+            images, labels = as_arrays(load_dataset(DataConfig(name=str(tmp_path)), split, (4, 4, 1)))
+            for level, label in zip(np.round(images[:, 0, 0, 0] * 255).astype(int).tolist(), labels, strict=True):
+                assert split_of.setdefault((level, int(label)), split) == split
+    assert set(split_of.values()) == set(data.SPLITS)
+
+
+def test_hidden_files_and_names_of_any_bytes(tmp_path):
+    for name in (b"cat", b"dog"):
+        folder = os.fsencode(tmp_path) + b"/" + name
+        os.mkdir(folder)
+        for index in range(30):
+            with open(folder + b"/%d\xe9.png" % index, "wb") as file:
+                Image.new("L", (4, 4), index).save(file, "PNG")
+        with open(folder + b"/._0.png", "wb") as file:
+            file.write(b"what macOS leaves beside pictures")
+    sizes = {split: len(as_arrays(load(str(tmp_path), split, shape=(4, 4, 1)))[0]) for split in data.SPLITS}
+    assert sum(sizes.values()) == 60
 
 
 def test_folder_comes_in_a_mixed_order_that_stays(colours):
@@ -167,7 +201,7 @@ def test_folder_comes_in_a_mixed_order_that_stays(colours):
 
 @pytest.mark.parametrize("test_folder", ["test", "validation", "val"])
 def test_folder_with_its_own_test_part(tmp_path, test_folder):
-    for part, count in (("train", 4), (test_folder, 2)):
+    for part, count in (("train", 40), (test_folder, 2)):
         for name in ("cat", "dog"):
             (tmp_path / part / name).mkdir(parents=True)
             for index in range(count):
@@ -175,7 +209,7 @@ def test_folder_with_its_own_test_part(tmp_path, test_folder):
                 tf.io.write_file(str(tmp_path / part / name / f"{index}.JPG"), pixels)
     config = DataConfig(name=str(tmp_path), validation_every=4)
     sizes = {split: load_dataset(config, split, (4, 4, 3)).size for split in data.SPLITS}
-    assert sizes == {"train": 6, "validation": 2, "test": 4}
+    assert sizes["train"] + sizes["validation"] == 80 and 10 <= sizes["validation"] <= 30 and sizes["test"] == 4
 
 
 def test_images_get_the_networks_channels_and_size(tmp_path):
@@ -196,7 +230,7 @@ def test_images_get_the_networks_channels_and_size(tmp_path):
     for shape, colours_of in expected.items():
         dataset = load_dataset(DataConfig(name=str(tmp_path)), "test", shape)
         images, labels = as_arrays(dataset)
-        assert images.shape == (6, *shape)
+        assert images.shape == (dataset.size, *shape) and set(labels) == {0, 1, 2}
         for image, label in zip(images, labels, strict=True):
             want = np.broadcast_to(colours_of[dataset.class_names[label]], shape)
             np.testing.assert_allclose(image * 255, want, atol=1)
@@ -322,7 +356,8 @@ def test_batches_are_larger_than_the_set(colours):
     batches = training_batches(DataConfig(name=colours), training, (4, 4, 3), 3)
     assert batches.element_spec[0].shape == (50, 4, 4, 3)
     images, _ = next(iter(batches))
-    assert len({image.tobytes() for image in images.numpy()}) == 22  # 24 images, 2 of them for validation
+    size = load_dataset(DataConfig(name=colours), "train", (4, 4, 3)).size
+    assert len({image.tobytes() for image in images.numpy()}) == size < 30
 
 
 def test_stream_needs_the_networks_number_of_classes():

@@ -3,7 +3,7 @@
 Images are float32 (height, width, channels) in [0, 1], labels int32. The splits follow a fixed rule: of the data set's
 own training part, in its own fixed order, the examples with index % n == n - 1 (n = `DataConfig.validation_every`) are
 for validation and all others for training; the data set's own test part is the test split. A data set without one gives
-every fifth example to it first (see `rdi_tf.data.sources`).
+every fifth example to it first. Pictures in a folder are dealt out by their names instead (`rdi_tf.data.sources`).
 """
 
 import contextlib

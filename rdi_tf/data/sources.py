@@ -31,6 +31,8 @@ class Source:
       dtype: dtype of those images.
       size: number of examples.
       class_names: names of the classes, in label order.
+      positions: int64 array (size,), the number of each example by which it is dealt out to parts; None where that is
+        its place.
     """
 
     examples: tf.data.Dataset
@@ -38,6 +40,7 @@ class Source:
     dtype: tf.DType
     size: int
     class_names: tuple[str, ...]
+    positions: np.ndarray | None = None
 
 
 def keep(source, rule):
@@ -45,14 +48,17 @@ def keep(source, rule):
 
     Args:
       source: a `Source`.
-      rule: function from positions, a NumPy or TensorFlow integer array, to booleans of the same shape.
+      rule: function from positions, an integer array, to booleans of the same shape.
 
     Returns:
       A `Source` of those examples, in the same order.
     """
-    examples = source.examples.enumerate().filter(lambda index, _: rule(index)).map(lambda _, example: example)
-    size = int(np.count_nonzero(rule(np.arange(source.size))))
-    return replace(source, examples=examples, size=size)
+    positions = np.arange(source.size) if source.positions is None else source.positions
+    kept = rule(positions)
+    of_place = tf.constant(kept, tf.bool)
+    examples = source.examples.enumerate().filter(lambda place, _: of_place[place]).map(lambda _, example: example)
+    left = None if source.positions is None else positions[kept]
+    return replace(source, examples=examples, size=int(np.count_nonzero(kept)), positions=left)
 
 
 def open_source(name, part, data_dir=None, download=False):
@@ -101,8 +107,9 @@ def _digits():
 def _folder(root, part):
     """A folder of images: ROOT/CLASS/IMAGE, or ROOT/train/CLASS/IMAGE with ROOT/test (or validation, val) beside it.
 
-    Without the latter every fifth file of the listing, sorted by class and then by name, is for testing. Examples come
-    in the order of their paths' checksums, so that the first n of them are of all classes.
+    Without the latter about every fifth image is for testing. The checksum of CLASS/IMAGE decides, for validation, too:
+    no image changes its part when others come or go, so what was trained on is never tested on. Examples come in the
+    order of these checksums, so that the first n of them are of all classes.
     """
     test_folder = next((root / name for name in TEST_PARTS if (root / name).is_dir()), None)
     if (root / "train").is_dir() and test_folder is not None:
@@ -113,23 +120,29 @@ def _folder(root, part):
                 raise DataError(f"data.name: {test_folder} has classes {test_names}, its train {class_names}")
     else:
         class_names, files = _list_images(root)
-        kept = [i for i in range(len(files)) if (i % TEST_EVERY == TEST_EVERY - 1) == (part == "test")]
-        files = [files[i] for i in kept]
-    files.sort(key=lambda file: (zlib.crc32(f"{class_names[file[1]]}/{file[0].name}".encode()), file))
-    paths, labels = [str(path) for path, _ in files], np.array([label for _, label in files], np.int32)
-    examples = tf.data.Dataset.from_tensor_slices((tf.constant(paths, tf.string), labels))
-    return Source(examples, _read_image, tf.uint8, len(files), class_names)
+        files = [file for file in files if (_checksum(file) % TEST_EVERY == TEST_EVERY - 1) == (part == "test")]
+    files.sort(key=lambda file: (_checksum(file), file))
+    paths, labels = [os.fsencode(path) for path, _ in files], np.array([label for _, label in files], np.int32)
+    positions = np.array([_checksum(file) // TEST_EVERY for file in files], np.int64)
+    examples = tf.data.Dataset.from_tensor_slices((tf.constant(paths, tf.string, [len(paths)]), labels))
+    return Source(examples, _read_image, tf.uint8, len(files), class_names, positions)
+
+
+def _checksum(file):
+    path, _ = file
+    return zlib.crc32(os.fsencode(Path(path.parent.name, path.name)))
 
 
 def _list_images(folder):
-    """Class names, and (path, label) of every image, sorted by class and then by name."""
+    """Class names, and (path, label) of every image, sorted by class and then by name; hidden files are none."""
     class_names = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."))
-    files = [
-        (path, label)
-        for label, name in enumerate(class_names)
-        for path in sorted((folder / name).iterdir())
-        if path.suffix.lower() in SUFFIXES
-    ]
+    files = []
+    for label, name in enumerate(class_names):
+        entries = sorted(entry for entry in (folder / name).iterdir() if entry.name[0] != ".")
+        deeper = next((entry for entry in entries if entry.is_dir()), None)
+        if deeper is not None:
+            raise DataError(f"data.name: expected images in {folder / name}, got the folder {deeper.name!r}")
+        files += [(entry, label) for entry in entries if entry.suffix.lower() in SUFFIXES]
     if len(class_names) < 2 or not files:
         raise DataError(f"data.name: {folder} needs a sub-folder of images ({', '.join(SUFFIXES)}) for each class")
     empty = [name for label, name in enumerate(class_names) if not any(label == other for _, other in files)]

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from click.testing import CliRunner
 
 from rdi_tf._keras import keras
@@ -215,6 +216,22 @@ def test_the_smallest_filters_go_through_flatten():
     np.testing.assert_allclose(bias, [1, 2])
     # the convolution: 2 positions x 2 filters; the dense layer: 4 x 2
     assert network_costs(smaller).backbone.executed_macs == 2 * 2 + 4 * 2
+
+
+def test_what_calls_say_in_keywords_stays(digits):
+    """Functions of TensorFlow take most arguments so; a batch norm that is frozen is called with training=False."""
+    image = keras.Input((8, 8, 1), name="image")
+    x = keras.layers.Conv2D(4, 3, name="conv1")(image)
+    x = keras.layers.BatchNormalization(momentum=0.5, name="bn")(x, training=False)
+    x = tf.nn.leaky_relu(keras.layers.Conv2D(4, 3, name="conv2")(x), alpha=0.5)
+    x = tf.reduce_mean(tf.concat([x, -x], axis=-1), axis=[1, 2])
+    network = keras.Model(image, keras.layers.Dense(10, name="main")(x))
+    network.get_layer("bn").set_weights([np.full(4, value) for value in (1.5, 0.1, 0.2, 2.0)])
+    same, smaller = prune_channels(network, 0.01), prune_channels(network, 0.5)
+    assert (channels(same)["conv1"], channels(smaller)["conv1"]) == (4, 2)
+    for training in (False, True):
+        np.testing.assert_allclose(same(digits[0], training=training), network(digits[0], training=training), atol=1e-5)
+    assert np.isfinite(smaller(digits[0])).all()
 
 
 @pytest.mark.parametrize(

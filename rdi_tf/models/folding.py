@@ -76,7 +76,7 @@ def _can_carry(layer, norm):
     )
 
 
-def _pass_on(features):
+def _pass_on(features, *_, **__):
     return features
 
 

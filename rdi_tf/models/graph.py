@@ -118,7 +118,8 @@ def with_replaced(model, replacements):
 
     Args:
       model: functional model without models inside it (see `flatten`).
-      replacements: dict from layer name to the callable that takes the layer's place.
+      replacements: dict from layer name to the callable that takes the layer's place; called with all that the layer
+        was called with.
 
     Returns:
       A new functional model.
@@ -139,7 +140,7 @@ def _replay(nodes, known, training=None, replacements=()):
         if is_graph(node.layer):
             outputs = _replay_model(node, known, keywords.get("training"))
         elif node.layer.name in replacements:
-            outputs = tf.nest.flatten(replacements[node.layer.name](*arguments))
+            outputs = tf.nest.flatten(replacements[node.layer.name](*arguments, **keywords))
         else:
             outputs = tf.nest.flatten(node.layer(*arguments, **keywords))
         known.update(zip((id(tensor) for tensor in node_tensors(node)), outputs, strict=True))

@@ -1,6 +1,7 @@
 """Pruning: which weights and channels go, that zeros stay, and that a network with fewer channels is what it was."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from rdi_tf.cli import main as cli
 from rdi_tf.compression.channels import prune_channels
 from rdi_tf.compression.clustering import ClusteredRDINet
 from rdi_tf.compression.pruning import PrunedRDINet
-from rdi_tf.compression.runs import label
+from rdi_tf.compression.runs import folder_beside, label
 from rdi_tf.compression.settings import CompressionConfig
 from rdi_tf.compression.sparsity import count_zeros
 from rdi_tf.config import Config
@@ -20,6 +21,7 @@ from rdi_tf.costs import network_costs
 from rdi_tf.errors import ConfigError
 from rdi_tf.models import build_network
 from rdi_tf.network import RDINet, attach_exits, load
+from rdi_tf.runs import RunFolder
 from rdi_tf.training.run import train
 
 
@@ -325,6 +327,14 @@ def test_compressed_runs(trained_run, tmp_path, option):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", [".", "../run", "run/..//run"])
+def test_compressed_runs_stand_beside_their_source(trained_run, tmp_path, monkeypatch, name):
+    shutil.copytree(trained_run, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run" if name != "run/..//run" else tmp_path)
+    compression = CompressionConfig(method="prune_channels", sparsity=0.5)
+    assert folder_beside(RunFolder.open(name), compression) == tmp_path / "run-channels50"
+
+
 def test_a_single_exit_network_is_compressed(tiny_config, tmp_path):
     config = tiny_config.with_settings(["model.exits=[]", "defence.name=main_branch", "training.iterations=4"])
     train(config.with_settings(["training.validate_every=4"]), tmp_path / "single", progress=False)

@@ -268,6 +268,14 @@ def test_huge_memo_is_refused(tmp_path):
         read_arrays(tmp_path / "file.pth")
 
 
+@pytest.mark.parametrize("wider", [b"q\0h\0\x86", b"q\0h\0h\0\x87", b"q\0(h\0h\0h\0h\0t"])
+def test_tuples_that_take_for_ever_to_hash_are_refused(tmp_path, wider):
+    """A dictionary's key of 40 levels, each of which holds the one below several times."""
+    (tmp_path / "file.pth").write_bytes(b"\x80\x02}K\x01" + 40 * wider + b"Ns.")
+    with pytest.raises(CheckpointError, match="a tuple of more than 10,000 elements"):
+        read_arrays(tmp_path / "file.pth")
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps({"weight": 1.0}, 2), b"\x80\x02]."])
 def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "file.pth").write_bytes(content)

@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -62,11 +64,16 @@ def compress_run(run_dir, compression, output=None, settings=(), data_dir=None, 
     def make_network(config):
         return _compressed(source, config, data_dir)
 
-    folder = output or f"{run.path}-{label(compression)}"
+    folder = output or folder_beside(run, compression)
     made = train(config, folder, data_dir, progress, make_network, command=command)
     report = describe(source, load_run(made))
     write_atomic(made.path / REPORT, json.dumps(report, indent=2) + "\n")
     return made, report
+
+
+def folder_beside(run, compression):
+    """Where the compressed run of a `RunFolder` goes unless told otherwise: RUN-LABEL, beside RUN, also for RUN "."."""
+    return Path(f"{os.path.abspath(run.path)}-{label(compression)}")
 
 
 def fine_tuning_config(config, compression):

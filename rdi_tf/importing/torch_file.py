@@ -213,15 +213,52 @@ def _entry(archive, name):
 
 def _unpickle(file):
     """Run the pickle at the file's position, after every operation in it has been looked at."""
-    start, length = file.tell(), file.getbuffer().nbytes
+    start, length, sizes = file.tell(), file.getbuffer().nbytes, _TupleSizes()
     for operation, argument, _ in pickletools.genops(file):
         if operation.name not in OPERATIONS:
             raise pickle.UnpicklingError(f"pickle operation {operation.name}, which no table of weights needs")
         # The unpickler makes its memo as long as the largest index: honest ones count from 0.
         if operation.name == "LONG_BINPUT" and argument > length:
             raise pickle.UnpicklingError(f"pickle memo of {argument} entries in a file of {length} bytes")
+        sizes.follow(operation, argument)
     file.seek(start)
     return _Unpickler(file).load()
+
+
+class _TupleSizes:
+    """How many elements each tuple of a pickle has, all the way down: the work of hashing it as a key.
+
+    Tuples that hold one tuple several times, and that one another, take a few bytes a level in a pickle, and each level
+    doubles the work.
+    """
+
+    LARGEST = 10_000  # a tensor's own have some ten
+
+    def __init__(self):
+        self._stack, self._memo = [], {}
+
+    def follow(self, operation, argument):
+        """Do to sizes what the operation does to objects."""
+        if operation.name in ("BINPUT", "LONG_BINPUT"):
+            self._memo[argument] = self._stack[-1]
+            return
+        size = 1 + sum(self._taken(operation.stack_before))
+        if operation.name in ("BINGET", "LONG_BINGET"):
+            size = self._memo[argument]
+        elif operation.name not in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "REDUCE"):
+            size = 1
+        if size > self.LARGEST:
+            raise pickle.UnpicklingError(f"a tuple of more than {self.LARGEST:,} elements")
+        self._stack += [None if operation.name == "MARK" else size for _ in operation.stack_after]
+
+    def _taken(self, objects):
+        """Take objects from the stack, the ones above the last mark where they are asked for: their sizes."""
+        found = []
+        if pickletools.markobject in objects:
+            while (size := self._stack.pop()) is not None:
+                found.append(size)
+            objects = objects[: objects.index(pickletools.markobject)]
+        return found + [self._stack.pop() for _ in objects]
 
 
 def _tensors(found):

@@ -29,6 +29,9 @@ import org.rditf.core.Statistics;
 public final class BenchmarkActivity extends Activity implements BenchmarkJob.Listener {
     /** Name of the bundle to begin with. */
     static final String BUNDLE = "bundle";
+    /** Threads, an int, and delegate, by its key, that the button measures with. */
+    static final String THREADS = "threads";
+    static final String DELEGATE = "delegate";
     private static final String ARGUMENTS = "args";
     private static final String GOLDEN = "";
     private static final List<String> IMAGES = Arrays.asList("clean", "adversarial", "slowdown", GOLDEN);
@@ -102,6 +105,8 @@ public final class BenchmarkActivity extends Activity implements BenchmarkJob.Li
             if (!bundles.isEmpty()) {
                 arguments.put("bundle", bundles.get(bundle.getSelectedItemPosition()));
             }
+            arguments.put("threads", getIntent().getIntExtra(THREADS, 1));
+            arguments.put("delegate", getIntent().getStringExtra(DELEGATE));
             job.start(arguments.put("limit", Integer.MAX_VALUE).put("rounds", 10).put("max_seconds", 60).toString());
         } catch (JSONException error) {
             throw new IllegalStateException(error);
@@ -134,7 +139,8 @@ public final class BenchmarkActivity extends Activity implements BenchmarkJob.Li
 
     private void show(BenchmarkResult result, TextView status) {
         status.setText(getString(R.string.benchmark_summary, result.name, result.dtype, result.count(),
-                100 * result.accuracy, 100 * result.macsSaving(), 100 * result.latencySaving()));
+                100 * result.accuracy, 100 * result.macsSaving(), 100 * result.latencySaving(), result.delegate,
+                getResources().getQuantityString(R.plurals.thread_count, result.threads, result.threads)));
         TableLayout table = findViewById(R.id.table);
         table.addView(row(true, getString(R.string.column_what), getString(R.string.column_images),
                 getString(R.string.column_median), "p90", "p95"));

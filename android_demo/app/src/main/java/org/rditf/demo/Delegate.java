@@ -12,6 +12,7 @@ enum Delegate {
     GPU(R.string.delegate_gpu);
 
     private static final String GPU_CLASS = "org.tensorflow.lite.gpu.GpuDelegate";
+    private static final String GPU_OPTIONS = "org.tensorflow.lite.gpu.GpuDelegateFactory$Options";
 
     final int label;
 
@@ -36,7 +37,7 @@ enum Delegate {
             return XNNPACK;
         }
         for (Delegate delegate : available()) {
-            if (delegate.name().toLowerCase(Locale.ROOT).equals(name)) {
+            if (delegate.key().equals(name)) {
                 return delegate;
             }
         }
@@ -44,10 +45,18 @@ enum Delegate {
                 + ", got '" + name + "'");
     }
 
-    /** LiteRT's own GPU delegate. */
+    /** The name by which {@link #named} knows it. */
+    String key() {
+        return name().toLowerCase(Locale.ROOT);
+    }
+
+    /** LiteRT's own GPU delegate, in float32: half precision, its default, would not hold against golden vectors. */
     static org.tensorflow.lite.Delegate newGpu() throws BundleException {
         try {
-            return (org.tensorflow.lite.Delegate) Class.forName(GPU_CLASS).getConstructor().newInstance();
+            Class<?> options = Class.forName(GPU_OPTIONS);
+            Object exact = options.getMethod("setPrecisionLossAllowed", boolean.class)
+                    .invoke(options.getConstructor().newInstance(), false);
+            return (org.tensorflow.lite.Delegate) Class.forName(GPU_CLASS).getConstructor(options).newInstance(exact);
         } catch (ReflectiveOperationException | LinkageError error) {
             throw new BundleException("the GPU cannot be used: " + error, error);
         }

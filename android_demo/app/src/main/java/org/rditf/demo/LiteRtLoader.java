@@ -76,26 +76,38 @@ final class LiteRtLoader implements StageLoader {
         Runner(MappedByteBuffer file, Piece piece) throws BundleException {
             this.piece = piece;
             gpu = delegate == Delegate.GPU ? Delegate.newGpu() : null;
+            Interpreter made = null;
+            try {
+                made = new Interpreter(file, options());
+                made.allocateTensors();
+                check(made);
+            } catch (BundleException | RuntimeException | LinkageError error) {
+                close(made); // nobody else would: the memory is not Java's
+                throw error;
+            }
+            interpreter = made;
+        }
+
+        private Interpreter.Options options() {
             Interpreter.Options options = new Interpreter.Options();
             options.setNumThreads(threads).setUseXNNPACK(delegate == Delegate.XNNPACK);
-            if (gpu != null) {
-                options.addDelegate(gpu);
-            }
-            interpreter = new Interpreter(file, options);
-            interpreter.allocateTensors();
-            check(piece.input, interpreter.getInputTensorCount(), true);
+            return gpu == null ? options : options.addDelegate(gpu);
+        }
+
+        private void check(Interpreter made) throws BundleException {
+            check(made, piece.input, true);
             for (TensorSpec output : piece.outputs) {
-                check(output, interpreter.getOutputTensorCount(), false);
+                check(made, output, false);
             }
         }
 
-        private void check(TensorSpec wanted, int count, boolean input) throws BundleException {
+        private void check(Interpreter made, TensorSpec wanted, boolean input) throws BundleException {
+            int count = input ? made.getInputTensorCount() : made.getOutputTensorCount();
             String place = piece.file.name + ": " + wanted.name;
             if (wanted.position >= count) {
                 throw new BundleException(place + ": the file has " + count + " such tensors");
             }
-            Tensor found = input ? interpreter.getInputTensor(wanted.position)
-                    : interpreter.getOutputTensor(wanted.position);
+            Tensor found = input ? made.getInputTensor(wanted.position) : made.getOutputTensor(wanted.position);
             int bytes = wanted.elements() * (wanted.isInt8() ? 1 : 4);
             if (found.numBytes() != bytes) {
                 throw new BundleException(place + ": the manifest says " + bytes + " bytes, the file "
@@ -119,7 +131,13 @@ final class LiteRtLoader implements StageLoader {
 
         @Override
         public void close() {
-            interpreter.close();
+            close(interpreter);
+        }
+
+        private void close(Interpreter made) {
+            if (made != null) {
+                made.close();
+            }
             if (gpu instanceof Closeable) {
                 closeGpu((Closeable) gpu);
             }

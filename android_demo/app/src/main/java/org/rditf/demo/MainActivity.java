@@ -32,6 +32,9 @@ public final class MainActivity extends Activity {
     private ResultPart result;
     private ThresholdSliders sliders;
     private Engine.Network network;
+    /** A picture that came before the network was loaded, as it does where the screen was made anew meanwhile. */
+    private Bitmap waiting;
+    private boolean waitingDrawn;
     /** Answers to older questions are not shown. */
     private int asked;
 
@@ -140,7 +143,9 @@ public final class MainActivity extends Activity {
         } else if (id == R.id.camera) {
             start(new Intent(MediaStore.ACTION_IMAGE_CAPTURE), CAMERA, R.string.no_camera);
         } else if (id == R.id.benchmark) {
-            startActivity(new Intent(this, BenchmarkActivity.class).putExtra(BenchmarkActivity.BUNDLE, choice.bundle));
+            startActivity(new Intent(this, BenchmarkActivity.class).putExtra(BenchmarkActivity.BUNDLE, choice.bundle)
+                    .putExtra(BenchmarkActivity.THREADS, choice.threads)
+                    .putExtra(BenchmarkActivity.DELEGATE, choice.delegate.key()));
         } else if (network != null) {
             choice.thresholds = null;
             sliders.show(network.manifest, thresholds());
@@ -239,7 +244,13 @@ public final class MainActivity extends Activity {
         sliders.show(network.manifest, thresholds());
         boolean grey = network.manifest.preprocessing.channels == 1;
         findViewById(R.id.invert).setVisibility(grey ? View.VISIBLE : View.GONE);
-        ask();
+        if (waiting == null) {
+            ask();
+        } else {
+            Bitmap picture = waiting;
+            waiting = null;
+            use(picture, waitingDrawn);
+        }
     }
 
     private double[] thresholds() {
@@ -269,6 +280,7 @@ public final class MainActivity extends Activity {
                         network.samples.count, manifest.labels.get(label));
         ((TextView) findViewById(R.id.title)).setText(title);
         result.picture(Pictures.bitmap(image, manifest.preprocessing), title);
+        result.pending();
         final int question = ++asked;
         ((DemoApp) getApplication()).engine().run(image, thresholds, choice.deadlineMs(), new Engine.Answered() {
             @Override
@@ -281,7 +293,7 @@ public final class MainActivity extends Activity {
             @Override
             public void onFailed(String message) {
                 if (question == asked && !isDestroyed()) {
-                    result.message(message);
+                    result.unanswered(message);
                 }
             }
         });
@@ -296,8 +308,13 @@ public final class MainActivity extends Activity {
     }
 
     private void use(Bitmap picture, boolean drawn) {
-        if (picture == null || network == null) {
+        if (picture == null) {
             result.message(getString(R.string.no_picture));
+            return;
+        }
+        if (network == null) {
+            waiting = picture;
+            waitingDrawn = drawn;
             return;
         }
         result.message(null);

@@ -29,10 +29,12 @@ final class Pictures {
         }
         BitmapFactory.Options options = new BitmapFactory.Options();
         options.inSampleSize = sampleSize(bounds.outWidth, bounds.outHeight);
+        options.inPremultiplied = false; // colours as the file has them, as Python reads them
         Bitmap picture = decode(resolver, uri, options);
         if (picture == null) {
             throw new IOException("not a picture: " + uri);
         }
+        picture.setHasAlpha(false); // transparency is dropped, not blended with anything
         Matrix turn = turn(resolver, uri);
         return turn.isIdentity() ? picture
                 : Bitmap.createBitmap(picture, 0, 0, picture.getWidth(), picture.getHeight(), turn, true);

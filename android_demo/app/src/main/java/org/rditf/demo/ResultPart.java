@@ -43,7 +43,19 @@ final class ResultPart {
 
     /** The network cannot be used: nothing is left of what it said. */
     void failed(String why) {
-        message(activity.getString(R.string.cannot_load, why));
+        unanswered(activity.getString(R.string.cannot_load, why));
+    }
+
+    /** Another picture stands there now: no older answer must stand beside it. Bars stay, for they move to the next. */
+    void pending() {
+        prediction.setText(R.string.asked);
+        verdict.setText("");
+        exitTaken.setText("");
+    }
+
+    /** There is no answer, and why. */
+    void unanswered(String why) {
+        message(why);
         prediction.setText("");
         verdict.setText("");
         exitTaken.setText("");

@@ -68,16 +68,24 @@ final class ThresholdSliders {
 
     private void label(int exit, TextView text, SeekBar bar) {
         String shown = parent.getContext().getString(R.string.threshold, manifest.exitNames.get(exit),
-                text(thresholds[exit]));
+                inWords(thresholds[exit]));
         text.setText(shown);
         bar.setContentDescription(parent.getContext().getString(R.string.thresholds) + ", " + shown);
+    }
+
+    private String inWords(double threshold) {
+        if (threshold <= manifest.policy.closed) {
+            return parent.getContext().getString(R.string.nothing_leaves);
+        }
+        return threshold >= manifest.policy.open ? parent.getContext().getString(R.string.everything_leaves)
+                : text(threshold);
     }
 
     static String text(double number) {
         return String.format(Locale.getDefault(), "%.4f", number);
     }
 
-    /** What the rule's scores lie between; beyond it nothing changes. */
+    /** About what the rule's scores lie between; the slider's ends stand for what is below and above all of them. */
     private double lowest() {
         return manifest.policy == ExitPolicy.PATIENCE ? -manifest.exits() - 1 : 0;
     }
@@ -96,6 +104,9 @@ final class ThresholdSliders {
 
     /** Finer towards the sure end, where thresholds lie; patience counts, and is even. */
     private double threshold(int progress) {
+        if (progress == 0 || progress == STEPS) {
+            return progress == 0 ? manifest.policy.closed : manifest.policy.open;
+        }
         double share = (double) progress / STEPS;
         double curved = manifest.policy == ExitPolicy.PATIENCE ? share : share * share * share;
         return lowest() + curved * (highest() - lowest());

@@ -80,11 +80,14 @@ public class BenchmarkActivityTest {
 
     @Test
     public void theButtonMeasuresTheSamples() throws Exception {
-        Screen screen = started(new Intent().putExtra(BenchmarkActivity.BUNDLE, "float32"));
+        Screen screen = started(new Intent().putExtra(BenchmarkActivity.BUNDLE, "float32")
+                .putExtra(BenchmarkActivity.THREADS, 2).putExtra(BenchmarkActivity.DELEGATE, "cpu"));
         assertEquals("Start", screen.text(R.id.start));
         screen.click(R.id.start);
         String status = screen.text(R.id.status);
         assertTrue(status, status.contains("float32, 200 images: 99.0 % right. Saved: "));
+        assertTrue(status, status.endsWith(", 2 threads."));
+        assertEquals(Delegate.CPU, ((TestApp) screen.activity.getApplication()).delegate);
         TableLayout table = screen.activity.findViewById(R.id.table);
         assertEquals(1 + 3 + 3 + 2, table.getChildCount());
         int left = 0;

@@ -22,6 +22,7 @@ import android.widget.CheckBox;
 import android.widget.SeekBar;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
+import java.util.Base64;
 import org.junit.Before;
 import org.junit.Test;
 import org.junit.runner.RunWith;
@@ -91,6 +92,7 @@ public class MainActivityTest {
         screen.slide(first, 0);
         screen.slide(second, 0);
         assertEquals("Left at main, exit 3 of 3", screen.text(R.id.exit_taken));
+        assertEquals("Thresholds, branch_1: nothing leaves", first.getContentDescription());
         screen.slide(second, second.getMax());
         assertEquals("Left at branch_2, exit 2 of 3", screen.text(R.id.exit_taken));
         screen.slide(first, first.getMax());
@@ -203,6 +205,63 @@ public class MainActivityTest {
         assertEquals("This picture cannot be read.", screen.text(R.id.message));
         assertEquals(View.VISIBLE, screen.activity.findViewById(R.id.message).getVisibility());
         assertAsPython(0);
+    }
+
+    @Test
+    public void transparencyIsDroppedAsByPython() throws Exception {
+        Uri uri = Uri.parse("content://pictures/transparent");
+        // Of Pillow: a black stroke on white that is transparent altogether.
+        shadowOf(screen.activity.getContentResolver()).registerInputStreamSupplier(uri,
+                new java.util.function.Supplier<java.io.InputStream>() {
+                    @Override
+                    public java.io.InputStream get() {
+                        return new ByteArrayInputStream(Base64.getDecoder().decode(
+                                "iVBORw0KGgoAAAANSUhEUgAAADgAAAA4CAYAAACohjseAAAAYUlEQVR42u3asQ0AMQgEQZ/1/bd8LsD5B3i2ATQiISBt1+T2"
+                                + "Gh4gICAgIODLwO+vQUmuk6ltbBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEHBG8U4JCAgICAg4twPQNwpru6qdnwAA"
+                                + "AABJRU5ErkJggg=="));
+                    }
+                });
+        Bitmap read = Pictures.read(screen.activity.getContentResolver(), uri);
+        assertEquals(0xffffff, read.getPixel(0, 0) & 0xffffff);
+        assertEquals(0, read.getPixel(28, 28) & 0xffffff);
+        screen.click(R.id.pick);
+        receive(MainActivity.PICK, new Intent().setData(uri));
+        assertEquals("Class 1", screen.text(R.id.prediction));
+    }
+
+    @Test
+    public void aPictureThatComesBeforeTheNetworkWaitsForIt() {
+        MainActivity early = Robolectric.buildActivity(MainActivity.class).create().start().resume().get();
+        early.findViewById(R.id.camera).performClick();
+        shadowOf(early).receiveResult(shadowOf(early).peekNextStartedActivityForResult().intent, Activity.RESULT_OK,
+                new Intent().putExtra("data", drawOne(160, 160)));
+        screen = new Screen(early);
+        assertEquals("Your picture", screen.text(R.id.title));
+        assertEquals("Class 1", screen.text(R.id.prediction));
+        assertEquals("", screen.text(R.id.message));
+    }
+
+    @Test
+    public void noOlderAnswerStandsBesideANewPicture() {
+        TestApp app = (TestApp) screen.activity.getApplication();
+        app.waits = true; // as while a benchmark runs on the same thread
+        screen.click(R.id.next);
+        assertTrue(screen.text(R.id.title).startsWith("Sample 2 of 200"));
+        assertEquals("…", screen.text(R.id.prediction));
+        assertEquals("", screen.text(R.id.verdict));
+        app.goOn();
+        Screen.idle();
+        assertAsPython(1);
+    }
+
+    @Test
+    public void theBenchmarkIsMadeAsChosen() {
+        screen.choose(R.id.threads, 1);
+        screen.choose(R.id.delegate, 1);
+        screen.click(R.id.benchmark);
+        Intent started = shadowOf(screen.activity).getNextStartedActivity();
+        assertEquals(2, started.getIntExtra(BenchmarkActivity.THREADS, 0));
+        assertEquals("cpu", started.getStringExtra(BenchmarkActivity.DELEGATE));
     }
 
     @Test

@@ -2,6 +2,8 @@ package org.rditf.demo;
 
 import java.io.File;
 import java.io.IOException;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.concurrent.Executor;
 import org.rditf.core.Bundle;
 import org.rditf.core.BundleException;
@@ -18,15 +20,30 @@ public final class TestApp extends DemoApp {
     String failure;
     Delegate delegate;
     int threads;
+    /** Whether work is put off until {@link #goOn}. */
+    boolean waits;
+    private final List<Runnable> putOff = new ArrayList<>();
 
     @Override
     protected Executor newWorker() {
         return new Executor() {
             @Override
             public void execute(Runnable work) {
-                work.run();
+                if (waits) {
+                    putOff.add(work);
+                } else {
+                    work.run();
+                }
             }
         };
+    }
+
+    void goOn() {
+        waits = false;
+        for (Runnable work : putOff) {
+            work.run();
+        }
+        putOff.clear();
     }
 
     @Override

@@ -23,7 +23,7 @@ public final class Benchmark {
 
     /** Told how far a measurement is. */
     public interface Progress {
-        /** @return whether to go on. */
+        /** @param done measured rounds, 0 during those before them; @return whether to go on. */
         boolean round(int done, int of);
     }
 
@@ -59,11 +59,11 @@ public final class Benchmark {
      * @param loader loads its files
      * @param options rounds, warm-up and time limit
      * @param images what it is measured on
-     * @param progress told after each round
+     * @param progress told after each round; null for nobody
      * @return the result; a bundle that does not reproduce its golden vectors throws
      */
-    public static BenchmarkResult run(Bundle bundle, long openNanos, StageLoader loader, BenchmarkOptions options,
-            LabelledImages images, Progress progress) throws BundleException {
+    public static BenchmarkResult run(Bundle bundle, long openNanos, StageLoader loader,
+            final BenchmarkOptions options, LabelledImages images, final Progress progress) throws BundleException {
         try (Cascade cascade = new Cascade(bundle, loader); Unsplit unsplit = new Unsplit(bundle, loader)) {
             float[] first = images.images[0];
             double mixFirst = firstThroughAll(cascade, first);
@@ -72,7 +72,13 @@ public final class Benchmark {
             double unsplitFirst = milliseconds(System.nanoTime() - begun);
             GoldenCheck.run(cascade).require();
             Benchmark benchmark = new Benchmark(cascade, unsplit, images);
-            Map<String, double[][]> warmup = benchmark.rounds(options.warmupRounds, options.maxSeconds, null);
+            Map<String, double[][]> warmup = benchmark.rounds(options.warmupRounds, options.maxSeconds,
+                    progress == null ? null : new Progress() {
+                        @Override
+                        public boolean round(int done, int of) {
+                            return progress.round(0, options.rounds);
+                        }
+                    });
             Map<String, double[][]> times = benchmark.rounds(options.rounds, options.maxSeconds, progress);
             return new BenchmarkResult(cascade, unsplit, loader, images, milliseconds(openNanos),
                     new double[] {mixFirst, unsplitFirst}, warmup, times, benchmark.exits, benchmark.predictions);

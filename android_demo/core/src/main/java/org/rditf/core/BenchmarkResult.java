@@ -16,11 +16,12 @@ public final class BenchmarkResult {
     public final String dtype;
     /** Share of the images that were called right. */
     public final double accuracy;
+    public final String delegate;
+    public final int threads;
     public final Statistics mix;
     public final Statistics unsplit;
     private final Manifest manifest;
     private final String bundleSha256;
-    private final StageLoader loader;
     private final LabelledImages images;
     private final double openMs;
     private final double[] loadMs;
@@ -37,7 +38,8 @@ public final class BenchmarkResult {
         bundleSha256 = cascade.bundle.sha256;
         name = manifest.name;
         dtype = manifest.dtype;
-        this.loader = loader;
+        delegate = loader.delegate();
+        threads = loader.threads();
         this.images = images;
         this.openMs = openMs;
         this.firstMs = firstMs;
@@ -112,8 +114,8 @@ public final class BenchmarkResult {
             json.put("bundle_sha256", bundleSha256);
             json.put("images", new JSONObject().put("source", images.source).put("count", count())
                     .put("sha256", imagesSha256()).put("accuracy", accuracy));
-            json.put("rounds", times.get(Benchmark.MIX).length).put("threads", loader.threads());
-            json.put("delegate", loader.delegate()).put("open_ms", openMs);
+            json.put("rounds", times.get(Benchmark.MIX).length).put("threads", threads);
+            json.put("delegate", delegate).put("open_ms", openMs);
             json.put("stages", stagesJson()).put("exits", exitsJson());
             json.put("mix", whole(stageBytes(), sum(loadMs), firstMs[0], Benchmark.MIX, mix));
             json.put("unsplit", whole(manifest.unsplit.file.bytes, unsplitLoadMs, firstMs[1], Benchmark.UNSPLIT,

@@ -88,6 +88,27 @@ public class BenchmarkTest {
     }
 
     @Test
+    public void canBeBrokenOffWhileItWarmsUp() throws Exception {
+        final Bundle bundle = TestFiles.bundle("int8");
+        final BenchmarkOptions options = BenchmarkOptions.parse("{\"warmup_rounds\": 100000}");
+        final LabelledImages images = LabelledImages.golden(bundle, 1);
+        BundleException error = assertThrows(BundleException.class, new ThrowingRunnable() {
+            @Override
+            public void run() throws Exception {
+                Benchmark.run(bundle, 0, TestFiles.litert(), options, images, new Benchmark.Progress() {
+                    @Override
+                    public boolean round(int done, int of) {
+                        assertEquals(0, done);
+                        assertEquals(30, of);
+                        return false;
+                    }
+                });
+            }
+        });
+        assertEquals("the benchmark was broken off", error.getMessage());
+    }
+
+    @Test
     public void logLinesAreShortAndJoinToTheResult() throws Exception {
         assertEquals("{\"id\":\"a\",\"result\":{}}", LogLines.result("a", "{}").get(0));
         StringBuilder names = new StringBuilder();

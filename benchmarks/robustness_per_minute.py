@@ -14,6 +14,7 @@ made with other options is refused.
 import argparse
 import dataclasses
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -94,6 +95,7 @@ def measure(name, arguments, images, labels):
     config, folder = configuration(Config.load(arguments.preset), [*_PLAIN, *WAYS[name]]), run_folder(name, arguments)
     seconds = seconds_per_iteration(config)
     config = shortened(config, max(1, round(60 * arguments.minutes / seconds)))
+    shutil.rmtree(folder, ignore_errors=True)  # of a way that was killed: minutes are what is measured
     started = time.perf_counter()
     run = train(config, folder, progress=False)
     wall = time.perf_counter() - started

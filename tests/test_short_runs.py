@@ -83,6 +83,12 @@ def test_a_way_is_not_shown_for_other_minutes_than_its_own(script, monkeypatch, 
     assert found["provenance"]["command"] == " ".join(arguments).replace(str(tmp_path), tmp_path.name)
     ways["main"]()
     assert json.loads((tmp_path / "robustness_per_minute.json").read_text())["rows"] == found["rows"]
+    # Killed after it had begun, with other iterations than the machine's pace gives now.
+    (tmp_path / "standard.json").unlink()
+    config = tmp_path / "standard" / "config.toml"
+    config.write_text(config.read_text().replace("iterations = ", "iterations = 10"))
+    ways["main"]()
+    assert json.loads((tmp_path / "standard.json").read_text())["row"]["iterations"] < 1000
     for option in ("--minutes=2", "--test-images=30", "--preset=mnist-smallcnn-fast"):
         monkeypatch.setattr(sys, "argv", [*arguments, "free, 4 replays", option])
         with pytest.raises(SystemExit, match=f"was made with {option[2:].partition('=')[0]} ") as refused:

@@ -19,6 +19,7 @@ from rdi_tf._keras import keras
 from rdi_tf.errors import ConfigError
 from rdi_tf.models import flatten
 from rdi_tf.models.graph import node_tensors, ordered_nodes, with_replaced
+from rdi_tf.models.layers import own_name
 
 # Exactly these classes: one that inherits from them may compute something else.
 _PRODUCERS = ("Conv2D", "Dense")
@@ -143,7 +144,7 @@ def _copy_weights(node, fresh, sources, kept):
     outputs = kept.get(node.layer.name)
     weights = []
     for weight in node.layer.weights:
-        value, own = weight.numpy(), weight.name.split("/")[-1].split(":")[0]
+        value, own = weight.numpy(), own_name(weight)
         if own == "kernel":
             value = _take(_take(value, inputs, -2), outputs, -1)
         elif own == "depthwise_kernel":

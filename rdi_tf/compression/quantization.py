@@ -21,6 +21,7 @@ from rdi_tf._keras import keras
 from rdi_tf.errors import ConfigError
 from rdi_tf.models import flatten
 from rdi_tf.models.graph import node_tensors, ordered_nodes
+from rdi_tf.models.layers import own_name
 from rdi_tf.network import RDINet
 
 _SCHEME = tfmot.quantization.keras.default_8bit
@@ -112,7 +113,7 @@ def start_ranges(quantized, network, images, batch_size=128):
     network = flatten(network)
     found = _activation_ranges(network, images, batch_size)
     for layer in quantized.layers:
-        variables = {_own_name(weight): weight for weight in layer.weights}
+        variables = {own_name(weight): weight for weight in layer.weights}
         for low, high in _RANGES:
             if low in variables:
                 variables[low].assign(found[layer.name][0])
@@ -143,10 +144,6 @@ def _kernel_bound(kernel, shape):
     return np.abs(kernel.numpy()).max(axis=tuple(range(len(kernel.shape) - len(shape))))
 
 
-def _own_name(weight):
-    return weight.name.split("/")[-1].split(":")[0]
-
-
 def output_range(network, layer_name):
     """The range to which a quantised network rounds what a layer puts out.
 
@@ -162,7 +159,7 @@ def output_range(network, layer_name):
     """
     (node,) = [node for node in ordered_nodes(network.outputs) if node.layer.name == layer_name]
     while True:
-        variables = {_own_name(weight): weight for weight in node.layer.weights}
+        variables = {own_name(weight): weight for weight in node.layer.weights}
         for low, high in (*_RANGES, (f"{node.layer.name}_min", f"{node.layer.name}_max")):
             if low in variables:
                 return float(variables[low]), float(variables[high])

@@ -8,6 +8,8 @@ compressed.
 
 import numpy as np
 
+from rdi_tf.models.layers import own_name
+
 RUNTIMES = ()  # that skip zero weights of a bundle
 
 
@@ -24,7 +26,7 @@ def count_zeros(network):
     """
     layers = []
     for layer in network.layers:
-        kernels = [w.numpy() for w in layer.weights if w.name.split("/")[-1].split(":")[0] in _KERNELS]
+        kernels = [w.numpy() for w in layer.weights if own_name(w) in _KERNELS]
         if kernels:
             zeros = sum(int(np.count_nonzero(kernel == 0)) for kernel in kernels)
             values = len(np.unique(np.concatenate([kernel.ravel() for kernel in kernels])))

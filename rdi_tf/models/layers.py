@@ -98,3 +98,8 @@ def dense(features, units, name):
     """
     initializer = keras.initializers.VarianceScaling(scale=1 / 3, mode="fan_in", distribution="uniform")
     return keras.layers.Dense(units, kernel_initializer=initializer, name=name)(features)
+
+
+def own_name(weight):
+    """A weight's name within its layer, as "kernel": without the layers it lies in, and without TensorFlow's ":0"."""
+    return weight.name.split("/")[-1].split(":")[0]

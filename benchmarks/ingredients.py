@@ -3,11 +3,12 @@
     python benchmarks/ingredients.py [--preset cifar10-resnet38-fast] [--set KEY=VALUE ...] [--iterations 300]
         [--seeds 0 1] [--images 500] [--output FOLDER] [--only NAME ...]
 
-Every recipe is the base recipe with one thing changed. The base gets its iterations, every other as many as cost the
-same, counted from the layer graph (`rdi_tf.training.costs`), and the preset's schedule shrunk to them, so that it ends
-where it should. Each is judged by what its exit rule calls right on validation images, clean and under the suite
-`strict` made against that rule's own outputs: recipes are chosen here, so test images stay out of it. Means over the
-seeds, with lowest and highest, are printed as Markdown and kept with every single run in FOLDER/ingredients.json.
+Every recipe is the base recipe with a thing or two changed; branches count from 1. The base gets its iterations,
+every other as many as cost the same, counted from the layer graph (`rdi_tf.training.costs`), and the preset's
+schedule shrunk to them, so that it ends where it should. Each is judged by what its exit rule calls right on
+validation images, clean and under the suite `strict` made against that rule's own outputs: recipes are chosen here,
+so test images stay out of it. Means over the seeds, with lowest and highest, are printed as Markdown and kept with
+every single run in FOLDER/ingredients.json.
 
 Short runs tell the beginning of training. What is there already is not trained again, and what was killed goes on;
 a FOLDER whose rows were made with other options is refused.

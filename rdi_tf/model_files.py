@@ -41,7 +41,7 @@ _OTHERS = (
     ("rdi_tf.compression.quantization", "QuantizedRDINet"),
 )
 _DATA = ("__bytes__", "__numpy__", "__tensor__")  # values that JSON has no words for
-_NAME = re.compile(r"[A-Za-z]\w*")  # no special name such as __lambda__, and no way into a class such as os.popen
+_NAME = re.compile(r"_?[A-Za-z]\w*")  # no special name such as __lambda__, and no way into a class such as os.popen
 
 # Layers that Keras makes of a call such as `x + 1` or `tf.reshape(x, …)`: safe if what they call is.
 _CALLS = ("SlicingOpLambda", "TFOpLambda")

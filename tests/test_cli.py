@@ -170,6 +170,13 @@ def test_outputs_that_can_be_written(tmp_path):
     common.check_output_folder(tmp_path / "several" / "new" / "ones")
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no folder in which nobody can write")
+def test_outputs_that_cannot_be_written_are_refused_first():
+    for check in (common.check_output_file, common.check_output_folder):
+        with pytest.raises(ConfigError, match="--output '/proc/new': cannot be written: "):
+            check(Path("/proc/new"))
+
+
 def test_presets():
     listed = json.loads(run("presets", "--json").stdout)["presets"]
     assert [entry["name"] for entry in listed] == preset_names()
@@ -279,6 +286,9 @@ def test_evaluate_sweeps_compares_and_keeps_images(trained):
     assert Path(document["images_file"]).is_file()
     both = run("evaluate", str(folder), "--policies", "all", "--policy", "margin")
     assert_one_line_error(both, "--policies goes with neither --epsilons nor --policy")
+    for option in ("--reuse", "--checks", "--no-checks"):
+        ignored = run("evaluate", str(folder), "--epsilons", "0,1/4", option)
+        assert_one_line_error(ignored, f"{option}: expected no --epsilons with it")
 
 
 def test_evaluate_reads_fractions():
@@ -336,6 +346,13 @@ def test_notes_are_shown_when_an_import_fails(monkeypatch, capfd, tmp_path):
     with pytest.raises(ImportError, match="broken"):
         library("noisy_module")
     assert capfd.readouterr().err == "a note\n"
+
+
+def test_a_process_without_stderr_imports_all_the_same(monkeypatch):
+    monkeypatch.setenv(LEVEL, "")  # so that it is put back afterwards
+    monkeypatch.delenv(LEVEL)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert library("json") is json
 
 
 def test_readme_commands_exist(repository):

@@ -168,7 +168,9 @@ def test_registered_functions_are_no_classes(honest, tmp_path, monkeypatch):
     monkeypatch.setitem(registered, "mine>function", print)
     table = {"module": "mine", "class_name": "Layer", "config": {}}
     node = [["hidden", 0, 0, {}]]
-    model_files.refuse_code(with_layer(honest, tmp_path / "a.keras", {**table, "registered_name": "mine>layer"}, node))
+    for name in ("Layer", "_PrivateLayer"):
+        mine = {**table, "class_name": name, "registered_name": "mine>layer"}
+        model_files.refuse_code(with_layer(honest, tmp_path / "a.keras", mine, node))
     with pytest.raises(CheckpointError, match="registered ones, .*, got 'mine.Layer'"):
         model_files.refuse_code(
             with_layer(honest, tmp_path / "b.keras", {**table, "registered_name": "mine>function"}, node)

@@ -191,7 +191,7 @@ def _craft_one_exit(form, losses, images, labels, attack, seed, scale):
     if attack.loss == "dlr_targeted":
         raise ConfigError(f"attack form {form!r}: expected another loss than 'dlr_targeted', which aims at fixed exits")
     num_exits = len(losses.exit_names)
-    # A number that no other form folds in.
+    # No form folds in numbers below zero. In training, random layers do, of the same seed, and fold once more.
     drawn = tf.random.stateless_uniform([tf.shape(images)[0]], fold(seed, -1), maxval=num_exits, dtype=tf.int32)
 
     def loss(candidate):

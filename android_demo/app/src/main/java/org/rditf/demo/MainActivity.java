@@ -35,6 +35,8 @@ public final class MainActivity extends Activity {
     /** A picture that came before the network was loaded, as it does where the screen was made anew meanwhile. */
     private Bitmap waiting;
     private boolean waitingDrawn;
+    /** What the network saw last. */
+    private float[] shown;
     /** Answers to older questions are not shown. */
     private int asked;
 
@@ -280,7 +282,10 @@ public final class MainActivity extends Activity {
                         network.samples.count, manifest.labels.get(label));
         ((TextView) findViewById(R.id.title)).setText(title);
         result.picture(Pictures.bitmap(image, manifest.preprocessing), title);
-        result.pending();
+        if (!Arrays.equals(image, shown)) {
+            result.pending();
+            shown = image;
+        }
         final int question = ++asked;
         ((DemoApp) getApplication()).engine().run(image, thresholds, choice.deadlineMs(), new Engine.Answered() {
             @Override

@@ -7,6 +7,7 @@ import click
 from rdi_tf.cli import common
 from rdi_tf.cli.library import held_back_stderr, library
 from rdi_tf.errors import ConfigError
+from rdi_tf.text_tables import aligned
 
 
 @common.command("benchmark", example="rdi-tf benchmark runs/mnist-smallcnn/export/float32 --rounds 50")
@@ -18,7 +19,7 @@ from rdi_tf.errors import ConfigError
 )
 @click.option("--set", "set_name", help="Which images of that file: clean, adversarial, slowdown, …")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Use the first so many images.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each stage.")
+@common.threads_option
 @click.option("--rounds", type=click.IntRange(1), default=30, show_default=True, help="Measured passes of each kind.")
 @click.option("--warmup-rounds", type=click.IntRange(1), default=3, show_default=True, help="Passes before them.")
 @click.option("--max-seconds", type=float, default=150.0, show_default=True, help="Start no further round after that.")
@@ -80,5 +81,5 @@ def _measure_here(bundle, path, set_name, limit, options):
 def latency_text(result):
     """A `rdi_tf.latency.LatencyResult` for people."""
     module = library("rdi_tf.reporting.latency_tables")
-    parts = [f"{table.title}\n{common.table(table.header, table.rows)}" for table in module.tables(result)]
+    parts = [f"{table.title}\n{aligned(table.header, table.rows)}" for table in module.tables(result)]
     return "\n\n".join([module.headline(result), *parts, "\n".join(module.notes(result))])

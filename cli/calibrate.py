@@ -2,6 +2,8 @@
 
 from rdi_tf.cli import common
 from rdi_tf.cli.library import library
+from rdi_tf.config_rules import policy_doubts
+from rdi_tf.text_tables import aligned
 
 
 @common.command("calibrate", example="rdi-tf calibrate runs/mnist-smallcnn --set policy.calibration=least_macs")
@@ -18,6 +20,8 @@ def command(run, settings, data_dir, quiet):
     them: thresholds are not in their names. Copy RUN first to keep both. Export again, too.
     """
     policy = common.section_of_run(run, "policy", settings)
+    for doubt in policy_doubts(policy):
+        common.warn(doubt)
     progress = None if quiet else common.attack_progress
     found = library("rdi_tf.calibration").calibrate_run(run, policy, data_dir=data_dir, progress=progress)
     return common.Report({"run": str(run), **found.to_dict()}, calibration_text(found))
@@ -34,5 +38,5 @@ def calibration_text(found):
     return (
         f"{found.policy.name}, {found.policy.calibration}, on {found.images} validation images: accuracy "
         f"{found.accuracy:.2%}, {found.average_executed_macs:,.0f} executed multiply-adds per image\n"
-        + common.table(("EXIT", "THRESHOLD", "LEAVE THERE"), rows)
+        + aligned(("EXIT", "THRESHOLD", "LEAVE THERE"), rows)
     )

@@ -86,6 +86,12 @@ def strategy_option(function):
     )(function)
 
 
+def threads_option(function):
+    """--threads of commands that run a bundle."""
+    help_text = "Threads of each stage."
+    return click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help=help_text)(function)
+
+
 def settings_option(function):
     """`--set section.key=value`, as often as one likes."""
     return click.option(
@@ -231,6 +237,11 @@ def command_line():
     return click.get_current_context().obj
 
 
+def warn(message):
+    """A line on standard error, beside the results."""
+    click.echo(f"rdi-tf: warning: {message}", err=True)
+
+
 def attack_progress(form, done, images):
     """Show on stderr how many images an attack has done: a line that moves on a terminal, else one when it is done."""
     if sys.stderr.isatty() or done == images:
@@ -239,23 +250,3 @@ def attack_progress(form, done, images):
             err=True,
             nl=done == images,
         )
-
-
-def table(header, rows):
-    """Text of a table with aligned columns; numbers (given as strings) are aligned to the right.
-
-    Args:
-      header: names of the columns.
-      rows: sequences of strings, as long as the header.
-
-    Returns:
-      Lines joined by newlines.
-    """
-    columns = list(zip(header, *rows, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    right = [all(cell[:1].isdigit() or cell[:1] in "-+." for cell in column[1:]) for column in columns]
-    lines = []
-    for row in (header, *rows):
-        cells = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

@@ -6,6 +6,7 @@ import click
 
 from rdi_tf.cli import common
 from rdi_tf.cli.library import library
+from rdi_tf.text_tables import aligned
 
 
 @common.command("compare", example="rdi-tf compare runs/mnist-smallcnn runs/mnist-smallcnn-standard")
@@ -39,7 +40,7 @@ def command(runs, output, reported):
         )
         for run in compared
     ]
-    text = common.table(("RUN", "KIND", "TA", "ATA, WORST ATTACK", "MFLOPS (PAPER)", "EXECUTED MACS", "IMAGES"), rows)
+    text = aligned(("RUN", "KIND", "TA", "ATA, WORST ATTACK", "MFLOPS (PAPER)", "EXECUTED MACS", "IMAGES"), rows)
     text = "\n".join([text, *library("rdi_tf.reporting.compare_pages").cautions(compared)])
     data = {"runs": [run.to_dict() for run in compared], "html": str(files.html)}
     data |= {"markdown": str(files.markdown), "pictures": [str(file) for file in files.pictures]}

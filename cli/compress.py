@@ -6,7 +6,6 @@ import click
 
 from rdi_tf.cli import common
 from rdi_tf.cli.library import library
-from rdi_tf.cli.train import best_validation
 from rdi_tf.compression.settings import PATTERNS, CompressionConfig
 from rdi_tf.errors import ConfigError
 
@@ -47,7 +46,7 @@ def command(run, iterations, run_dir, settings, data_dir, quiet, **methods):
     made, found = compress_run(
         run, compression, run_dir, settings, data_dir=data_dir, progress=not quiet, command=common.command_line()
     )
-    best = best_validation(made.history_file)
+    best = library("rdi_tf.training.history").History(made.history_file).best
     data = {"run": str(made.path), "model": str(made.model_file), "best_validation": best, **found}
     return common.Report(data, _text(made, best, found))
 

@@ -21,7 +21,7 @@ TITLE = """# Configuration
 Made by `make docs` from the dataclasses in `rdi_tf/config.py`; a test holds the two together.
 
 - A configuration is a TOML file with the sections below. A key that is left out has its default.
-- `rdi-tf train my.toml` trains one; `rdi-tf costs my.toml` checks it and counts the network's multiply-adds.
+- `rdi-tf train my.toml` trains one; `rdi-tf costs my.toml` checks its keys and values, and counts multiply-adds.
 - `--set section.key=value` overrides one key, the value as TOML has it: `--set training.iterations=2000`,
   `--set 'model.exits=["conv2"]'`. `evaluate` takes keys of `evaluation` alone, `calibrate` of `policy`.
 - Presets (`rdi-tf presets`) are such files. `config.toml` in a run folder has every key of that run.

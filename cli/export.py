@@ -8,6 +8,7 @@ from rdi_tf.cli import common
 from rdi_tf.cli.library import held_back_stderr, library
 from rdi_tf.errors import ConfigError
 from rdi_tf.export.manifest_rules import DTYPES
+from rdi_tf.text_tables import aligned
 
 
 @common.command("export", example="rdi-tf export runs/mnist-smallcnn --dtype int8")
@@ -23,7 +24,7 @@ from rdi_tf.export.manifest_rules import DTYPES
     type=click.IntRange(1),
     default=500,
     show_default=True,
-    help="Validation images on which int8 is calibrated.",
+    help="With --dtype int8: validation images on which it is calibrated.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
 @common.data_dir_option
@@ -32,6 +33,8 @@ def command(run, output, dtype, batch_size, int8_input, calibration_images, over
 
     The unsplit network lies beside the stages for comparison. docs/bundle.md describes the folder.
     """
+    if dtype != "int8":
+        common.refuse_given("--dtype int8 with it", "calibration_images")
     options = library("rdi_tf.export.convert").ExportOptions(
         dtype, _batch_size(batch_size), int8_input, calibration_images
     )
@@ -47,7 +50,7 @@ def command(run, output, dtype, batch_size, int8_input, calibration_images, over
     ]
     text = (
         f"{bundle.path}: {manifest.dtype}, stages {manifest.stage_bytes:,} bytes, "
-        f"{manifest.golden.images} golden vectors\n" + common.table(("EXIT", "FILE", "BYTES", "INPUT"), rows)
+        f"{manifest.golden.images} golden vectors\n" + aligned(("EXIT", "FILE", "BYTES", "INPUT"), rows)
     )
     data = {"bundle": str(bundle.path), "dtype": manifest.dtype, "stage_bytes": manifest.stage_bytes}
     data |= {"unsplit_bytes": manifest.unsplit.file.bytes, "handovers": [stage.handover for stage in manifest.stages]}

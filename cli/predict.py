@@ -7,12 +7,13 @@ import click
 
 from rdi_tf.cli import common
 from rdi_tf.cli.library import held_back_stderr, library
+from rdi_tf.text_tables import aligned
 
 
 @common.command("predict", example="rdi-tf predict runs/mnist-smallcnn/export/int8 three.png seven.png")
 @click.argument("bundle", metavar="BUNDLE", type=click.Path(path_type=Path))
 @click.argument("images", metavar="IMAGES...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each stage.")
+@common.threads_option
 @click.option("--deadline-ms", type=float, help="Answer within so many milliseconds with the exit reached.")
 @click.option("--thresholds", metavar="A,B,…", help="Thresholds of the early exits, in order.  [default: the bundle's]")
 @click.option(
@@ -36,11 +37,16 @@ def command(bundle, images, threads, deadline_ms, thresholds, invert):
         pictures = [1 - picture for picture in pictures]
     found = list(cascade.stream(pictures, deadline_ms))
     rows = [
-        (str(path), one.label, one.exit_name, f"{one.confidence:.1%}", f"{one.latency_ms:.3f}")
+        (str(path), one.label, _exit(one), f"{one.confidence:.1%}", f"{one.latency_ms:.3f}")
         for path, one in zip(images, found, strict=True)
     ]
     data = {"bundle": str(bundle), "images": [_plain(path, one) for path, one in zip(images, found, strict=True)]}
-    return common.Report(data, common.table(("IMAGE", "CLASS", "EXIT", "CONFIDENCE", "MILLISECONDS"), rows))
+    return common.Report(data, aligned(("IMAGE", "CLASS", "EXIT", "CONFIDENCE", "MILLISECONDS"), rows))
+
+
+def _exit(prediction):
+    """Where an answer was taken; by the deadline, it need not have been sure enough."""
+    return f"{prediction.exit_name} (deadline)" if prediction.by_deadline else prediction.exit_name
 
 
 def _plain(path, prediction):

@@ -2,6 +2,7 @@
 
 from rdi_tf.cli import common
 from rdi_tf.config import Config, preset_names
+from rdi_tf.text_tables import aligned
 
 
 @common.command("presets", example="rdi-tf presets --json")
@@ -12,5 +13,5 @@ def command():
         (config.name, config.data.name, config.model.backbone, config.defence.name, f"{config.training.iterations}")
         for config in presets
     ]
-    text = common.table(("PRESET", "DATA", "BACKBONE", "DEFENCE", "ITERATIONS"), rows)
+    text = aligned(("PRESET", "DATA", "BACKBONE", "DEFENCE", "ITERATIONS"), rows)
     return common.Report({"presets": [config.to_dict() for config in presets]}, text)

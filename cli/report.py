@@ -55,7 +55,7 @@ def kept_latencies(run):
     """The latencies in RUN/latency*.json of bundles in RUN/export, the newest last; and the names of other ones."""
     found = library("rdi_tf.export.deployed").deployments(run)
     latencies = [latency for bundle in found.bundles for latency in bundle.latencies]
-    return sorted(latencies, key=lambda latency: latency.provenance.get("date", "")), found.strays
+    return sorted(latencies, key=lambda latency: latency.date), found.strays
 
 
 def measure(run, bundle, rounds=15):

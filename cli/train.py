@@ -1,6 +1,5 @@
 """`rdi-tf train`: train a network, or carry on a run that was stopped."""
 
-import csv
 from pathlib import Path
 
 import click
@@ -8,6 +7,7 @@ import click
 from rdi_tf.cli import common
 from rdi_tf.cli.library import library
 from rdi_tf.config_rules import doubts
+from rdi_tf.errors import ConfigError
 
 
 @common.command("train", example="rdi-tf train mnist-smallcnn-fast --set training.iterations=2000")
@@ -29,12 +29,12 @@ def command(config, run_dir, strategy, settings, data_dir, quiet):
     """
     chosen = common.read_config(config, settings)
     for doubt in doubts(chosen):
-        click.echo(f"rdi-tf: warning: {doubt}", err=True)
-    folder = run_dir or common.run_folder_of(config) or Path("runs") / chosen.name
+        common.warn(doubt)
+    folder = run_dir or common.run_folder_of(config) or folder_of(chosen.name)
     train = library("rdi_tf.training.run").train
     line = common.command_line()
     run = train(chosen, folder, data_dir=data_dir, progress=not quiet, strategy=strategy, command=line)
-    best = best_validation(run.history_file)
+    best = library("rdi_tf.training.history").History(run.history_file).best
     text = (
         f"{run.model_file}: best at iteration {best['iteration']} of {chosen.training.iterations}, on validation "
         f"images {best['clean_accuracy']:.2%} clean, {best['robust_accuracy']:.2%} robust"
@@ -42,9 +42,8 @@ def command(config, run_dir, strategy, settings, data_dir, quiet):
     return common.Report({"run": str(run.path), "model": str(run.model_file), "best_validation": best}, text)
 
 
-def best_validation(history_file):
-    """The row of history.csv whose weights were kept: the first with the highest robust accuracy."""
-    with open(history_file, encoding="utf-8", newline="") as file:
-        rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-    best = max(rows, key=lambda row: row["robust_accuracy"])
-    return {**best, "iteration": int(best["iteration"])}
+def folder_of(name):
+    """The folder of a configuration's own name, under runs/ and nowhere else."""
+    if not name or set(name) & set("/\\") or name in (".", ".."):
+        raise ConfigError(f"name: expected one that a folder can have, got {name!r}; or say --run-dir")
+    return Path("runs") / name

@@ -29,10 +29,10 @@ FAILED = 2
     show_default=True,
     help="With --run: how many test images are attacked.",
 )
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each stage.")
+@common.threads_option
 @common.data_dir_option
 def command(bundle, run, limit, attack, attacked, threads, data_dir):
-    """Hold every file of BUNDLE against its checksum and run its golden vectors on this machine.
+    """Check every file of BUNDLE against its checksum and run its golden vectors on this machine.
 
     With --run: its logits, exit decisions and accuracies against Keras on the test images, and its accuracy on
     adversarial images made against the float model. Exit code 2 if something does not hold.

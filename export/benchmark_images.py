@@ -25,7 +25,7 @@ def load_images(path, set_name=None, limit=None):
       DataError: no such file, or no such set in it.
     """
     with readable_npz(path) as arrays:
-        names = [name for name in arrays.files if arrays[name].ndim == 4]
+        names = [name for name in arrays if arrays[name].ndim == 4]
         if set_name == ADVERSARIAL and ADVERSARIAL not in names:
             set_name = "max_average"
         chosen = set_name or next((name for name in ("images", "clean") if name in names), None)
@@ -33,7 +33,7 @@ def load_images(path, set_name=None, limit=None):
             wanted = repr(set_name) if set_name else "'images' or 'clean'"
             raise DataError(f"{path}: expected a set of images {wanted}, got {', '.join(names) or 'none'}")
         images = arrays[chosen][:limit]
-        labels = arrays["labels"] if "labels" in arrays.files else None
+        labels = arrays["labels"] if "labels" in arrays else None
         if labels is not None and labels.ndim != 1:
             raise DataError(f"{path}: labels: expected shape (n,), got {labels.shape}")
         labels = None if labels is None else labels[:limit]

@@ -16,7 +16,7 @@ import numpy as np
 
 from rdi_tf.export.manifest import BundleError, File, Manifest
 from rdi_tf.export.manifest_rules import MANIFEST
-from rdi_tf.npz import UNREADABLE
+from rdi_tf.npz import UNREADABLE, read_member
 from rdi_tf.runs import flush_to_disk
 
 LARGEST_MANIFEST = 2**20  # bytes; a manifest takes some kilobytes
@@ -173,16 +173,9 @@ def _read_array(archive, name, shape):
     member, dtype = archive.getinfo(f"{name}.npy"), np.dtype(GOLDEN_DTYPES[name])
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & ENCRYPTED:
         raise ValueError(f"{name}: expected it neither compressed nor encrypted")
-    with archive.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        found_shape, _, found_dtype = read_header(stream)
-        if (found_shape, found_dtype) != (shape, dtype):
-            raise ValueError(f"{name}: expected {dtype} {shape}, got {found_dtype} {found_shape}")
-        if math.prod(shape) * dtype.itemsize > _size(archive.filename):
-            raise ValueError(f"{name}: expected {shape}, which is more than the file holds")
-    with archive.open(member) as stream:
-        array = np.lib.format.read_array(stream, allow_pickle=False)
+    if math.prod(shape) * dtype.itemsize > _size(archive.filename):
+        raise ValueError(f"{name}: expected {shape}, which is more than the file holds")
+    array = read_member(archive, member, (shape, dtype))
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: expected finite numbers")
     return array
@@ -254,7 +247,7 @@ def _check_place(path, overwrite):
     if not path.exists():
         return
     if not overwrite:
-        raise BundleError(f"{path} exists already; choose another folder, or say that it may be overwritten")
+        raise BundleError(f"{path} exists already: --output names another folder, --overwrite replaces it")
     try:
         manifest = Manifest.from_json(_manifest_text(path))
     except BundleError as error:

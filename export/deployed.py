@@ -26,7 +26,7 @@ def deployments(run_dir):
     """
     run_dir = Path(run_dir)
     kept = {path.name: LatencyResult.load(path) for path in sorted(run_dir.glob("latency*.json"))}
-    kept = dict(sorted(kept.items(), key=lambda item: item[1].provenance.get("date", "")))
+    kept = dict(sorted(kept.items(), key=lambda item: item[1].date))
     # Hidden folders are bundles in the making.
     folders = sorted(path.parent for path in (run_dir / "export").glob(f"[!.]*/{MANIFEST}"))
     bundles, taken = [], set()

@@ -39,7 +39,11 @@ def write_golden(folder, stages, policy, examples, options):
     decision = decide(get_policy(policy.name), exit_logits, policy.thresholds)
     rows = _firm_rows(policy, exit_logits, decision.exits, tolerance, options.golden_images)
     if len(rows) == 0:
-        raise BundleError(f"no decision on {len(images)} validation images withstands {tolerance:g} on the logits")
+        raise BundleError(
+            f"no decision on {len(images)} validation images withstands {tolerance:g} on the logits, which "
+            f"{options.dtype} may move them by: so unsure a network has no golden vectors; train it longer"
+            + ("" if options.dtype == "float32" else ", or export float32")
+        )
     vectors = GoldenVectors(
         images[rows],
         labels[rows],

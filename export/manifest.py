@@ -6,13 +6,12 @@ NumPy only.
 
 import dataclasses
 import json
-import types
-import typing
 from dataclasses import dataclass
 
-from rdi_tf.errors import CheckpointError, ConfigError
+from rdi_tf.errors import CheckpointError, DataError
 from rdi_tf.evaluation.results import ExitCosts
 from rdi_tf.export.manifest_rules import MANIFEST, check_manifest
+from rdi_tf.plain_values import build_dataclass, parse_json
 
 FORMAT = 1
 
@@ -206,52 +205,13 @@ class Manifest:
           BundleError: no JSON, a newer format, missing or unknown entries, or values that do not fit together.
         """
         try:
-            table = json.loads(text, parse_constant=_refuse_constant)
-        except BundleError:
-            raise  # of `_refuse_constant`
-        except (ValueError, RecursionError) as error:  # no JSON, or more digits or levels than Python reads
-            raise BundleError(f"{MANIFEST}: expected JSON, got text that is not: {error}") from error
-        version = table.get("format") if isinstance(table, dict) else None
-        if type(version) is not int or version < 1:
-            raise BundleError(f"{MANIFEST}: not a bundle's manifest, it has no format number")
-        if version > FORMAT:
-            raise BundleError(f"{MANIFEST}: format {version} is newer than this rdi-tf reads ({FORMAT}); update rdi-tf")
-        return _build(cls, table, "")
-
-
-def _refuse_constant(text):
-    raise BundleError(f"{MANIFEST}: expected finite numbers, got {text}")
-
-
-def _build(cls, table, place):
-    fields = typing.get_type_hints(cls)
-    if not isinstance(table, dict):
-        raise BundleError(f"{MANIFEST}: {place or 'all'}: expected an object, got {table!r}"[:200])
-    wrong = sorted(set(table) ^ set(fields))
-    if wrong:
-        kind = "missing" if wrong[0] in fields else "unknown"
-        raise BundleError(f"{MANIFEST}: {kind} entry {f'{place}.{wrong[0]}'.lstrip('.')}")
-    values = {name: _convert(hint, table[name], f"{place}.{name}".lstrip(".")) for name, hint in fields.items()}
-    try:
-        return cls(**values)
-    except ConfigError as error:
-        raise BundleError(f"{MANIFEST}: {error}") from error
-
-
-def _convert(hint, value, place):
-    if isinstance(hint, types.UnionType):
-        return None if value is None else _convert(typing.get_args(hint)[0], value, place)
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, place)
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list):
-            raise BundleError(f"{MANIFEST}: {place}: expected a list, got {value!r}"[:200])
-        item = typing.get_args(hint)[0]
-        return tuple(_convert(item, element, f"{place}[{index}]") for index, element in enumerate(value))
-    accepted = (int, float) if hint is float else hint
-    if not isinstance(value, accepted) or isinstance(value, bool):
-        raise BundleError(f"{MANIFEST}: {place}: expected {hint.__name__}, got {value!r}"[:200])
-    try:
-        return hint(value)
-    except OverflowError as error:
-        raise BundleError(f"{MANIFEST}: {place}: expected a number that fits a float, got one that does not") from error
+            table = parse_json(text, MANIFEST)
+            version = table.get("format") if isinstance(table, dict) else None
+            if type(version) is not int or version < 1:
+                raise DataError(f"{MANIFEST}: not a bundle's manifest, it has no format number")
+            if version > FORMAT:
+                newer = f"format {version} is newer than this rdi-tf reads ({FORMAT}); update rdi-tf"
+                raise DataError(f"{MANIFEST}: {newer}")
+            return build_dataclass(cls, table, MANIFEST)
+        except DataError as error:
+            raise BundleError(str(error)) from error

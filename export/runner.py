@@ -8,6 +8,7 @@ from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.export.manifest import BundleError
 from rdi_tf.export.manifest_rules import DIRECT, IMAGE
 
+MOST_THREADS = 256  # LiteRT crashes, without a word, where the system gives no more of them
 INT8 = np.iinfo(np.int8)
 
 
@@ -43,10 +44,10 @@ def load_interpreter(path, num_threads=1):
 
     Raises:
       BundleError: LiteRT cannot load the file.
-      ConfigError: less than one thread.
+      ConfigError: less than one thread, or more than MOST_THREADS.
     """
-    if num_threads < 1:
-        raise ConfigError(f"num_threads: expected at least 1, got {num_threads}")
+    if not 1 <= num_threads <= MOST_THREADS:
+        raise ConfigError(f"num_threads: expected 1 to {MOST_THREADS}, got {num_threads}")
     try:
         interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
         interpreter.allocate_tensors()

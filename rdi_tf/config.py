@@ -83,7 +83,8 @@ class AttackConfig:
 
     Attributes:
       algorithm: one of ALGORITHMS.
-      epsilon: radius of the ball, in units of the pixel range [0, 1]; above 1 only for the L2 norm.
+      epsilon: radius of the ball, in units of the pixel range [0, 1], above 1 only for the L2 norm; of WRM the weight
+        of the loss.
       step_size: length of one step (PGD; FGSM and N-FGSM take one of epsilon, the others choose their own lengths).
       steps: number of steps (1 for FGSM and N-FGSM); queries of the black-box attack "square".
       random_start: start PGD and APGD at a random point of the ball.

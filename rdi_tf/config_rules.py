@@ -41,7 +41,7 @@ def check_numbers(config):
 
 
 def doubts(config):
-    """What is doubtful about schedules that go on after the last iteration.
+    """What is doubtful: schedules that go on after the last iteration, and settings that nothing will use.
 
     No errors: whoever wants the beginning of a schedule may have it, and runs that were trained so have to be read.
 
@@ -65,7 +65,17 @@ def doubts(config):
             f"defence.warmup_iterations={warmup} is not over within training.iterations={training.iterations}, so that "
             "no attack reaches its whole epsilon; set defence.warmup_iterations, too"
         )
-    return found
+    return [*found, *policy_doubts(config.policy)]
+
+
+def policy_doubts(policy):
+    """What a `rdi_tf.config.PolicyConfig` sets that its calibration does not use; as `doubts`."""
+    given = {"budget": policy.budget, "shares": list(policy.shares)}
+    return [
+        f"policy.{key}={value} is not used: policy.calibration is {policy.calibration}, not {key}"
+        for key, value in given.items()
+        if value and policy.calibration != key
+    ]
 
 
 def _check_finite(value, path):
@@ -149,10 +159,10 @@ def _positive(config):
 
 
 def _at_most_one(config):
-    """Pixels lie in [0, 1], so that an L-infinity epsilon of 8 can only be 8/255 forgotten."""
+    """Pixels lie in [0, 1], so that an L-infinity epsilon of 8 can only be 8/255 forgotten; WRM's weighs its loss."""
     linf = {path: attack for path, attack in _attacks(config).items() if attack.norm == "linf"}
     return {
-        **{f"{path}.epsilon": attack.epsilon for path, attack in linf.items()},
+        **{f"{path}.epsilon": attack.epsilon for path, attack in linf.items() if attack.algorithm != "wrm"},
         **{f"{path}.step_size": attack.step_size for path, attack in linf.items()},
         **{f"{path}.square_fraction": attack.square_fraction for path, attack in _attacks(config).items()},
         "training.decay_factor": config.training.decay_factor,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from rdi_tf.models.graph import flatten, node_tensors, ordered_nodes
 from rdi_tf.models.macs import layer_macs
+from rdi_tf.text_tables import aligned
 
 PAPER_MFLOP = 2**20
 
@@ -131,10 +132,8 @@ def costs_table(costs):
       Text: one line per exit and one for the plain backbone, with executed multiply-adds, their share of the
       backbone's, and the paper's MFlops cut to two decimals.
     """
-    rows = [("exit", "executed MACs", "of backbone", "paper MFlops")]
+    rows = []
     for entry in (*costs.exits, costs.backbone):
         share = entry.executed_macs / costs.backbone.executed_macs
         rows.append((entry.name, f"{entry.executed_macs:,}", f"{share:.1%}", cut_decimals(entry.paper_mflops)))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    return "\n".join(lines)
+    return aligned(("exit", "executed MACs", "of backbone", "paper MFlops"), rows)

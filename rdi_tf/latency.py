@@ -145,6 +145,14 @@ class LatencyResult:
             raise DataError(f"latency: expected one stage for each exit, got exits {names}")
         if abs(sum(exit.share for exit in self.exits) - 1) > 1e-6:
             raise DataError("latency: expected shares of the exits with a sum of 1")
+        divisors = [whole.latency.typical for whole in (self.mix, self.unsplit)] + [self.unsplit_invoke.typical]
+        if not min(*divisors, self.backbone_executed_macs, *(exit.executed_macs for exit in self.exits)) > 0:
+            raise DataError("latency: expected typical times and multiply-adds above 0")
+
+    @property
+    def date(self):
+        """When it was measured, as text that sorts by time; empty where nobody noted it."""
+        return str(self.provenance.get("date", ""))
 
     @property
     def predicted_ms(self):

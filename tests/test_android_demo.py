@@ -63,5 +63,5 @@ def test_target_sdk_is_the_one_that_is_tested(demo):
 def test_whole_numbers_of_the_apps_json_are_read():
     table = {"source": "", "count": 16, "sha256": "", "accuracy": 1}  # org.json writes 1.0 so
     assert build_dataclass(MeasuredImages, table, "images").accuracy == 1
-    with pytest.raises(DataError, match="images.accuracy: expected"):
+    with pytest.raises(DataError, match="images: accuracy: expected float"):
         build_dataclass(MeasuredImages, {**table, "accuracy": "1"}, "images")

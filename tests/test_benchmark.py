@@ -174,6 +174,16 @@ def test_json_there_and_back(result, tmp_path):
     assert LatencyResult.from_json(json.dumps(table)) == result
 
 
+@pytest.mark.parametrize("path", [("unsplit", "latency", "typical"), ("backbone_executed_macs",)])
+def test_nothing_takes_no_time(result, path):
+    table = inside = json.loads(json.dumps(result.to_dict()))
+    for key in path[:-1]:
+        inside = inside[key]
+    inside[path[-1]] = 0
+    with pytest.raises(DataError, match="expected typical times and multiply-adds above 0"):
+        LatencyResult.from_json(json.dumps(table))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -182,8 +192,9 @@ def test_json_there_and_back(result, tmp_path):
         (f'{{"format": {"1" * 5000}}}', "latency: expected JSON, got text that is not: .*digits"),
         ("[" * 100_000, "latency: expected JSON, got text that is not: .*recursion"),
         ('{"format": NaN}', "expected finite numbers, got NaN"),
+        ('{"format": 2, "open_ms": 1e999}', "expected finite numbers, got 1e999"),
         ('{"format": 1}', "expected a benchmark of format 2, got 1"),
-        ('{"format": 2, "name": "x"}', "missing or unknown"),
+        ('{"format": 2, "name": "x"}', "latency: missing entry dtype"),
     ],
 )
 def test_other_text_is_refused(text, message):

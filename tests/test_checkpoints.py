@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rdi_tf.errors import CheckpointError, TrainingError
+from rdi_tf.errors import CheckpointError, DataError, TrainingError
 from rdi_tf.training.checkpoints import Checkpoints, full_disk_explained
 from rdi_tf.training.history import History
 from rdi_tf.training.interrupts import Interrupts
@@ -42,6 +42,16 @@ def test_the_newest_two_are_kept_and_the_newest_is_taken(tmp_path, checkpoints, 
     number.assign(tf.zeros(100))
     assert Checkpoints(tmp_path, number=number).restore()
     assert set(number.numpy()) == {10.0}
+
+
+def test_older_runs_keep_all_files_of_the_one_that_was_gone_on_from(tmp_path, checkpoints, number):
+    tf.train.Checkpoint(number=number).write(str(tmp_path / "ckpt-5"))  # as files in one folder
+    tf.train.Checkpoint(number=number).write(str(tmp_path / "ckpt-10"))
+    assert checkpoints.restore()
+    save(checkpoints, number, 20)
+    assert names(tmp_path) == ["ckpt-10.data-00000-of-00001", "ckpt-10.index", "ckpt-20"]
+    save(checkpoints, number, 30)
+    assert names(tmp_path) == ["ckpt-20", "ckpt-30"]
 
 
 DAMAGES = {
@@ -158,9 +168,13 @@ def test_on_a_disk_that_is_really_full(small_disk, capfd):
 def test_history_is_written_and_read_back(tmp_path):
     history = History(tmp_path / "history.csv")
     assert history.is_best(0.0) and not history.has(3)
-    history.add(3, {"loss": 1.25, "robust_accuracy": 1 / 3})
-    history.add(6, {"loss": 0.5, "robust_accuracy": 0.25})
-    text = "iteration,loss,robust_accuracy\n3,1.25,0.333333\n6,0.5,0.25\n"
+    assert (history.rows, history.best) == ((), None)
+    history.add(3, {"clean_accuracy": 0.5, "robust_accuracy": 1 / 3})
+    history.add(6, {"clean_accuracy": 0.75, "robust_accuracy": 0.25})
+    history.add(9, {"clean_accuracy": 1, "robust_accuracy": 1 / 3})
+    assert history.best == {"iteration": 3, "clean_accuracy": 0.5, "robust_accuracy": 0.333333}  # the first of equals
+    history.trim(8)
+    text = "iteration,clean_accuracy,robust_accuracy\n3,0.5,0.333333\n6,0.75,0.25\n"
     assert (tmp_path / "history.csv").read_bytes().replace(b"\r", b"") == text.encode()
     again = History(tmp_path / "history.csv")
     assert again.has(6) and not again.is_best(1 / 3) and again.is_best(0.3334)
@@ -168,6 +182,23 @@ def test_history_is_written_and_read_back(tmp_path):
     assert History(tmp_path / "history.csv").has(3) and not History(tmp_path / "history.csv").has(6)
     again.trim(2)
     assert not (tmp_path / "history.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a,b\n1,2\n",
+        b"iteration,clean_accuracy,robust_accuracy\n3,abc,0.5\n",
+        b"iteration,clean_accuracy,robust_accuracy\n3,0.5\n",
+        b"iteration,clean_accuracy,robust_accuracy\n3,0.5,0.5,1\n",
+        b"iteration,clean_accuracy,robust_accuracy\n3.5,0.5,0.5\n",
+        b"\xff\xfe",
+    ],
+)
+def test_another_file_is_no_history(tmp_path, content):
+    (tmp_path / "history.csv").write_bytes(content)
+    with pytest.raises(DataError, match="history.csv: expected a training's history, got "):
+        History(tmp_path / "history.csv")
 
 
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])

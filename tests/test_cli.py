@@ -135,11 +135,6 @@ def test_bugs_keep_their_traceback(probe):
     assert isinstance(run("probe").exception, ZeroDivisionError)
 
 
-def test_table_aligns_words_left_and_numbers_right():
-    text = common.table(("EXIT", "MACS"), [("branch_1", "12"), ("main", "345")])
-    assert text == "EXIT      MACS\nbranch_1    12\nmain       345"
-
-
 def test_read_config_takes_run_folders_and_settings(tmp_path):
     run_folder = tmp_path / "run"
     run_folder.mkdir()
@@ -251,6 +246,13 @@ def test_train_names_the_run_after_the_configuration(tmp_path, monkeypatch):
     assert line.startswith("rdi-tf: warning: training.decay_at: [11700, 12900] is not reached")
 
 
+@pytest.mark.parametrize("name", ["../elsewhere", "/tmp/elsewhere", "..", ""])
+def test_a_configurations_name_leads_nowhere_else(tmp_path, name):
+    (tmp_path / "theirs.toml").write_text(f'name = "{name}"\n')
+    result = run("train", str(tmp_path / "theirs.toml"))
+    assert_one_line_error(result, f"name: expected one that a folder can have, got '{name}'; or say --run-dir")
+
+
 def test_the_example_of_train_follows_its_iterations():
     *_, preset, option, setting = run("train", "--help").stdout.partition("Example:\n")[2].split()
     assert option == "--set" and not doubts(Config.load(preset).with_settings([setting]))
@@ -261,6 +263,8 @@ def test_calibrate_then_evaluate(trained):
     settings = ["--set", "policy.calibration=shares", "--set", "policy.shares=[1, 0, 0]"]
     found = json.loads(run("calibrate", str(folder), *settings, "--json").stdout)
     assert found["exit_shares"] == [1, 0, 0]
+    unused = run("calibrate", str(folder), *settings, "--set", "policy.budget=1e6").stderr
+    assert "rdi-tf: warning: policy.budget=1000000.0 is not used: policy.calibration is shares, not budget" in unused
     arguments = ["evaluate", str(folder), "--attacks", "main,average", "--limit", "8", "--no-checks"]
     arguments += ["--set", "evaluation.epsilon=0"]
     result = run(*arguments, "--json")

@@ -81,6 +81,23 @@ def test_the_smallest_weights_of_each_layer_go_and_stay_away(tiny_config, large_
     np.testing.assert_array_equal(loaded(large_digits[0][:8]), net(large_digits[0][:8]))
 
 
+def test_zeros_stay_zero_while_weights_are_perturbed(tiny_config, large_digits, monkeypatch):
+    """Adversarial weight perturbation differentiates the network that will be deployed, not a dense one beside it."""
+    config = pruning_config(tiny_config.with_settings(["defence.weight_perturbation=0.05"]), sparsity=0.9)
+    net = PrunedRDINet(build_network(config.model), config)
+    shares, differentiate = [], PrunedRDINet._differentiate
+
+    def watched(self, *arguments, **options):
+        shares.append(float(np.mean(self.network.get_layer("conv2").kernel.numpy() == 0)))
+        return differentiate(self, *arguments, **options)
+
+    monkeypatch.setattr(PrunedRDINet, "_differentiate", watched)
+    net.compile(keras.optimizers.SGD(0.01), defence=config.defence, run_eagerly=True)
+    net.fit(large_digits[0][:96], large_digits[1][:96], batch_size=32, verbose=0)
+    assert len(shares) == 6 and shares[-2] > 0.85
+    assert shares[1::2] == shares[0::2]  # the second gradient of an iteration is the perturbed network's
+
+
 def test_zeros_are_counted(tiny_config, large_digits):
     net = pruned(pruning_config(tiny_config, sparsity=0.75), large_digits, 3)
     found = count_zeros(net.network)

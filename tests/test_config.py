@@ -211,6 +211,8 @@ def test_refuses_together(settings, message):
         ("defence.clean_share=0 defence.name=standard", "defence.clean_share: expected 0.5 .the standard defence"),
         ("defence.clean_share=1", "defence.clean_share: expected 0 <= value < 1, got 1.0"),
         ("defence.trades=-1", "defence.trades: expected at least 0"),
+        ("defence.temperature=4", "defence.temperature: expected 1.0 without defence.distillation, got 4.0"),
+        ("defence.teacher=running_average", "defence.teacher: expected 'main' without defence.distillation"),
         ("defence.distillation=-1", "defence.distillation: expected at least 0"),
         ("defence.weight_perturbation=-1", "defence.weight_perturbation: expected at least 0"),
     ],
@@ -295,6 +297,22 @@ def test_a_warm_up_that_outlives_the_run_is_named():
     assert found.startswith("defence.warmup_iterations=20 is not over within training.iterations=20, so that no attack")
     assert doubts(Config().with_settings([*settings, "defence.warmup_iterations=19"])) == []
     assert doubts(Config().with_settings([*settings, "defence.name=standard"])) == []
+
+
+def test_settings_of_another_calibration_are_named():
+    settings = ["policy.budget=58000000", "policy.shares=[0.5, 0.5]"]
+    found = doubts(Config().with_settings(settings))
+    assert found == [
+        "policy.budget=58000000.0 is not used: policy.calibration is equal_share, not budget",
+        "policy.shares=[0.5, 0.5] is not used: policy.calibration is equal_share, not shares",
+    ]
+    assert doubts(Config().with_settings([settings[0], "policy.calibration=budget"])) == []
+
+
+def test_the_weight_of_wrms_loss_is_no_radius():
+    Config().with_settings(["evaluation.algorithm=wrm", "evaluation.epsilon=8"])
+    with pytest.raises(ConfigError, match="evaluation.epsilon: expected at most 1"):
+        Config().with_settings(["evaluation.epsilon=8"])
 
 
 @pytest.mark.parametrize("name", preset_names())

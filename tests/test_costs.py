@@ -120,6 +120,17 @@ def test_light_branches_cost_little_together(backbone, shape, depth, most):
     assert costs.exits[-1].executed_macs == sum(layer.macs for layer in costs.layers)
 
 
+def test_residual_branches_cost_what_the_trunks_own_blocks_do():
+    exits = ("group1_block2_out", "group2_block3_out", "group3_block2_out")
+    model = ModelConfig(backbone="resnet", input_shape=(32, 32, 3), exits=exits, branch="residual")
+    costs = network_costs(build_network(model))
+    to_32 = 16 * 16 * (9 * 16 * 32 + 9 * 32 * 32 + 16 * 32)  # two convolutions and the shortcut, 32x32 to 16x16
+    to_64 = 8 * 8 * (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64)
+    at_64 = 8 * 8 * 2 * 9 * 64 * 64
+    branches = [to_32 + to_64, to_64 + at_64, 2 * at_64]
+    assert costs.exits[-1].executed_macs - costs.backbone.executed_macs == sum(branches) + 3 * 64 * 10
+
+
 def test_backbone_costs_are_those_of_the_plain_backbone(resnet38):
     plain = network_costs(build_backbone(ModelConfig(backbone="resnet", input_shape=(32, 32, 3))))
     assert plain.backbone == resnet38.backbone

@@ -283,6 +283,19 @@ def test_logits_beside_another_result_are_not_used_again(run_dir):
     assert "reused" not in evaluate(run_dir, "main", reuse=True, **options).provenance
 
 
+@pytest.mark.parametrize(("suffix", "content"), [(".json", "{"), (".json", None), (".npz", "no zip")])
+def test_damaged_files_are_passed_over(run_dir, suffix, content):
+    options = {"limit": 20, "batch_size": 20, "checks": False}
+    evaluate(run_dir, "main", **options)
+    (file,) = (run_dir / "evaluation").glob(f"*{suffix}")
+    if content is None:  # costs that do not go together
+        table = json.loads(file.read_text())
+        table["costs"]["executed_macs"].pop()
+        content = json.dumps(table)
+    file.write_text(content)
+    assert "reused" not in evaluate(run_dir, "main", reuse=True, **options).provenance
+
+
 def test_two_names_for_one_attack(run_dir, monkeypatch):
     monkeypatch.setitem(suites.SEARCHES, "same", Search())
     result = evaluate(run_dir, "main,same/main", limit=20, batch_size=20, checks=False)

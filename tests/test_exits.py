@@ -238,6 +238,7 @@ NETWORKS = [
     ("smallcnn", (28, 28, 1), "light"),
     ("resnet", (32, 32, 3), "paper"),
     ("mobilenetv2", (32, 32, 3), "light"),
+    ("resnet", (32, 32, 3), "residual"),
 ]
 
 

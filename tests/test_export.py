@@ -239,6 +239,7 @@ def test_export_command_refuses_in_one_line(trained_run, tmp_path):
         ([str(tmp_path)], "is not a run folder"),
         ([str(run), "--batch-size", "some"], "--batch-size 'some': expected a number or \"dynamic\""),
         ([str(run), "--int8-input"], "int8_input: expected dtype 'int8' with it"),
+        ([str(run), "--calibration-images", "7"], "--calibration-images '7': expected --dtype int8 with it"),
     ):
         result = rdi_tf("export", *arguments)
         assert (result.exit_code, result.stdout) == (2, "")

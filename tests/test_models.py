@@ -41,7 +41,7 @@ def config(backbone, **settings):
         ("mobilenetv2", ("block3_out", "block12_out")),
     ],
 )
-@pytest.mark.parametrize("branch", ["paper", "light"])
+@pytest.mark.parametrize("branch", ["paper", "light", "residual"])
 def test_networks_keep_the_contract(backbone, points, branch):
     network = built(backbone, branch)
     assert network.output_names == [f"branch_{index + 1}" for index in range(len(points))] + ["main"]
@@ -52,7 +52,7 @@ def test_networks_keep_the_contract(backbone, points, branch):
 
 
 def test_classes_are_those_of_the_configuration():
-    for branch in ("paper", "light"):
+    for branch in ("paper", "light", "residual"):
         network = build_network(config("smallcnn", branch=branch, num_classes=7))
         assert [tuple(tensor.shape) for tensor in network.outputs] == [(None, 7)] * 3
 
@@ -174,9 +174,10 @@ def test_width_multiplier():
     ("settings", "message"),
     [
         ({"backbone": "vgg"}, "model.backbone: expected one of smallcnn, resnet, mobilenetv2, got 'vgg'"),
-        ({"branch": "heavy"}, "branch: expected one of paper, light, got 'heavy'"),
+        ({"branch": "heavy"}, "branch: expected one of paper, light, residual, got 'heavy'"),
         ({"exits": ("conv9",)}, "no branch can leave after 'conv9': there is no such layer; did you mean 'conv"),
         ({"exits": ("dense1_relu",)}, "branch_1 needs a feature map"),
+        ({"exits": ("dense1_relu",), "branch": "residual"}, "branch_1 needs a feature map of known size, got .200,"),
         ({"input_shape": (8, 8, 1)}, r"model.input_shape: smallcnn cannot take \(8, 8, 1\)"),
         ({"backbone": "mobilenetv2", "width_multiplier": 0.0}, "model.width_multiplier: expected more than 0"),
     ],

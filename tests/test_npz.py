@@ -1,5 +1,7 @@
 """NPZ files that are damaged in any way end in a `DataError` that names the file."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,51 @@ def test_wherever_it_is_damaged_it_is_refused_or_read_right(file):
         except DataError:
             continue
         assert all(np.array_equal(found[name], right[name]) for name in right), place
+
+
+def npy(header, version=(1, 0)):
+    text = header.encode() + b"\n"
+    return b"\x93NUMPY" + bytes(version) + len(text).to_bytes(2 if version == (1, 0) else 4, "little") + text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy("-" * 9000),
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000, 28, 28, 1), }"),
+        npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }") + b"x" * 8,
+        npy("{'descr': "),
+        npy("{}", (9, 0)),
+    ],
+    ids=["deep", "huge", "objects", "unfinished", "version"],
+)
+def test_headers_that_lead_astray(tmp_path, content):
+    with zipfile.ZipFile(tmp_path / "images.npz", "w") as archive:
+        archive.writestr("images.npy", content)
+        archive.writestr("labels.npy", content)
+    with pytest.raises(DataError, match="images.npz: cannot be read as kept images: "):
+        read(tmp_path / "images.npz")
+
+
+def test_members_that_cannot_be_unpacked(file):
+    with zipfile.ZipFile(file) as archive:
+        arrays = {name: archive.read(name) for name in archive.namelist()}
+    for kind in (zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):
+        with zipfile.ZipFile(file, "w", kind) as archive:
+            for name, content in arrays.items():
+                archive.writestr(name, content)
+        content = bytearray(file.read_bytes())
+        content[60:90] = bytes(30)
+        file.write_bytes(content)
+        with pytest.raises(DataError):
+            read(file)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("images.npy", arrays["images.npy"])
+    content = bytearray(file.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # encrypted, it says
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="encrypted"):
+        read(file)
 
 
 def test_arrays_that_are_missing_and_lone_arrays(file, tmp_path):

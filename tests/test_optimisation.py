@@ -32,6 +32,11 @@ def test_one_cycle_rises_and_falls_linearly():
     np.testing.assert_allclose(rates(training, range(11)), expected, rtol=1e-5, atol=1e-7)
 
 
+def test_a_warm_up_that_ends_between_iterations_does_not_pass_the_peak():
+    training = TrainingConfig(iterations=10, learning_rate=2.0, schedule="one_cycle", warmup_fraction=0.15)
+    assert rates(training, range(3)) == pytest.approx([2 / 1.5, 2.0, 2 * 8 / 8.5])
+
+
 def test_cosine_falls_along_half_a_wave():
     training = TrainingConfig(iterations=8, learning_rate=1.0, schedule="cosine", warmup_fraction=0.25)
     expected = [0.5, 1.0, *(0.5 * (1 + np.cos(np.pi * (step - 2) / 6)) for step in range(2, 9))]

@@ -80,7 +80,13 @@ def test_the_strict_preset_trains_and_attacks_what_it_deploys():
     config, published = Config.load("cifar10-resnet38-strict"), Config.load("cifar10-resnet38")
     assert config.defence.outputs == config.policy.name
     assert len(config.training.exit_weights) == len(config.model.exits) + 1
-    assert set(config.model.exits) < set(BACKBONES["resnet"].default_exits(config.model))
+    from rdi_tf.costs import network_costs
+    from rdi_tf.models import build_network
+
+    costs = network_costs(build_network(config.model))
+    early, main = (cost.executed_macs / costs.backbone.executed_macs for cost in costs.exits)
+    assert (round(early, 3), round(main, 3)) == (0.603, 1.101)
+    assert config.policy.budget < 0.7 * costs.backbone.executed_macs
     assert (config.data, config.evaluation) == (published.data, published.evaluation)
 
 

@@ -1,6 +1,7 @@
 """Sweeps of epsilon on a real small run."""
 
 import csv
+import dataclasses
 import io
 import json
 import shutil
@@ -70,6 +71,21 @@ def test_nothing_is_run_at_radius_zero(run_dir, monkeypatch):
     assert seen == [] and len({*result.accuracies.values(), result.per_image_worst_case}) == 1
 
 
+def test_suites_in_turns_say_what_their_figures_are(run_dir, monkeypatch):
+    monkeypatch.setitem(suites.SUITES, "turns", suites.Suite(("average", "square/main"), in_turns=True))
+    attack = dataclasses.replace(ATTACK, norm="l2")  # Square knows no L2 ball
+    result = sweep_epsilons(run_dir, (0.0, 0.5), "turns", attack=attack, limit=20, batch_size=20, split="validation")
+    assert [warning.check for warning in result.warnings] == ["suite", "split"]
+    assert result.to_text().count("WARNING (") == result.to_markdown().count("WARNING (") == 2
+    result = sweep_epsilons(run_dir, (0.0, 0.02), "turns", attack=ATTACK, limit=20, batch_size=20)
+    assert (result.remaining, result.warnings) == (("square/main",), ())
+    assert [line.split("  ")[0] for line in result.to_text().splitlines()[3:]] == [
+        "average",
+        "remaining after square/main",
+        "per-image worst case",
+    ]
+
+
 def test_step_sizes_grow_with_epsilon():
     found = scaled_attack(AttackConfig(epsilon=8 / 255, step_size=2 / 255, steps=20), 16 / 255)
     assert (found.epsilon, found.steps) == (16 / 255, 20)
@@ -83,6 +99,7 @@ def test_step_sizes_grow_with_epsilon():
         (ATTACK, -0.1, "expected numbers from 0 to 1"),
         (ATTACK, float("nan"), "expected numbers from 0 to 1"),
         (AttackConfig(norm="l2"), float("inf"), "expected numbers from 0 to inf"),
+        (AttackConfig(algorithm="wrm"), float("inf"), "expected numbers from 0 to inf"),
         (AttackConfig(epsilon=0.0), 0.1, "whose epsilon is 0"),
     ],
 )

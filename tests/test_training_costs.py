@@ -73,6 +73,9 @@ def test_ingredients(net, defence):
     assert iteration_costs(net, dataclasses.replace(average, clean_share=0.0)).update == 3 * WHOLE
     perturbed = dataclasses.replace(average, weight_perturbation=0.01)
     assert iteration_costs(net, perturbed).update == 2 * iteration_costs(net, average).update
+    aligned = iteration_costs(net, dataclasses.replace(average, alignment=0.2)).alignment
+    both = dataclasses.replace(average, alignment=0.2, weight_perturbation=0.01)
+    assert iteration_costs(net, both).alignment == 2 * aligned > 0
     averaged = dataclasses.replace(changed(defence, "max_average", steps=5), outputs="running_average")
     up_to = (1_015_440, 8_529_056, WHOLE)  # an average needs the branches before it
     assert iteration_costs(net, averaged).attack == 5 * 2 * sum(up_to) + 3 * WHOLE

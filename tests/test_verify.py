@@ -163,6 +163,8 @@ def test_predict_command(folder, picture):
     to_main = rdi_tf("predict", str(folder), str(path), "--thresholds", "-1,-1")
     assert to_main.stdout.split()[:5] == ["IMAGE", "CLASS", "EXIT", "CONFIDENCE", "MILLISECONDS"]
     assert "main" in to_main.stdout
+    hurried = rdi_tf("predict", str(folder), str(path), "--thresholds", "-1,-1", "--deadline-ms", "1e-6")
+    assert "branch_1 (deadline)" in hurried.stdout
 
 
 def test_predict_inverts_dark_ink_on_light_paper(folder, picture, tmp_path):

@@ -30,10 +30,10 @@ RANGE_IMAGES = 256  # training images that the ranges of int8 start from, and as
 
 
 def compress_run(run_dir, compression, output=None, settings=(), data_dir=None, progress=True, command=""):
-    """Make a new run of a finished one: its network compressed and fine-tuned, or carry on where that was stopped.
+    """Make a new run of another: its network compressed and fine-tuned, or carry on where that was stopped.
 
     Args:
-      run_dir: the finished run's folder; nothing in it is changed.
+      run_dir: the other run's folder; nothing in it is changed. Its model.keras counts, even if training goes on.
       compression: `rdi_tf.compression.settings.CompressionConfig`; its source is filled in here.
       output: the new run's folder; None for the old one's path with "-qat" and the like behind it (see `label`).
       settings: overrides `section.key=value` of the new run's configuration, see `fine_tuning_config`.
@@ -45,7 +45,7 @@ def compress_run(run_dir, compression, output=None, settings=(), data_dir=None, 
       The new `RunFolder`, trained and calibrated, and what `describe` says of it; its compression.json holds the same.
 
     Raises:
-      CheckpointError: no finished run, or something else in the new run's folder.
+      CheckpointError: no run with a model, or something else in the new run's folder.
       ConfigError: a network that cannot be compressed so, or settings that cannot be used.
       DataError: the data set cannot be had.
       TrainingError: the loss is no longer a number.
@@ -175,7 +175,7 @@ def _range_images(source, config, data_dir):
     if config.defence.name == "standard":
         return images
     defence = dataclasses.replace(config.defence, training_mode=False)
-    source.compile(sgd(config.training), defence=defence, seed=config.training.seed)
+    source.compile(sgd(config.training), defence=defence, seed=config.training.seed, policy=config.policy.name)
     attack = tf.function(source.adversarial_images, autograph=False)
     batch = min(RANGE_IMAGES, config.training.batch_size)
     parts = [slice(start, start + batch) for start in range(0, len(images), batch)]

@@ -41,6 +41,8 @@ def check_defence(config):
         raise ConfigError(f"defence.attack.loss: expected another than 'dlr_targeted' with the defence {defence.name}")
     if defence.attack.loss == "divergence":
         _check_divergence(defence)
+    if not defence.distillation:
+        _expect(defence, {"teacher": "main", "temperature": 1.0}, "without defence.distillation")
     if defence.distillation and config.model.exits == ():
         raise ConfigError(f"defence.distillation: expected 0 in a network with one exit, got {defence.distillation}")
     if defence.distillation and defence.outputs != "exits":

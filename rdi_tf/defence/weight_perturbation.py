@@ -15,10 +15,11 @@ from rdi_tf.distribution import replicas_in_sync
 def moved(model, gradients, relative_norm):
     """Context manager: inside, the model's kernels have gone uphill; afterwards all its weights are what they were.
 
+    A network that is being compressed keeps its zeros or shared values inside, too, so that its kernels move less far.
     What passes in training mode do to the running statistics of batch norm inside is undone, too.
 
     Args:
-      model: tf_keras model, in a training step.
+      model: `RDINet`, in a training step.
       gradients: of the loss with respect to each trainable variable, in order; this replica's.
       relative_norm: length of each kernel's move, in multiples of the kernel's own; float or scalar tensor.
     """
@@ -29,6 +30,7 @@ def moved(model, gradients, relative_norm):
     shared, own = _by_sharing(model.non_trainable_variables)
     kept, kept_shared, kept_own = ([tf.identity(v) for v in part] for part in (variables, shared, own))
     _assign(variables, [v + relative_norm * _towards(g, v) for v, g in zip(kept, ascents, strict=True)])
+    model.constrain_weights()
     try:
         yield
     finally:

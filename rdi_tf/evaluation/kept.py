@@ -1,7 +1,7 @@
 """Exit logits that earlier evaluations kept in a run folder, for whoever asks the same of the same network again."""
 
+import contextlib
 import hashlib
-import zipfile
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from rdi_tf.config import AttackConfig
 from rdi_tf.errors import DataError
 from rdi_tf.evaluation.results import EvaluationResult
 from rdi_tf.evaluation.suites import depends_on_rule
+from rdi_tf.npz import readable_npz
 from rdi_tf.policies import get_policy
 
 # In the logits' file: `text_digest` of the result that they were written with.
@@ -39,18 +40,9 @@ def kept_logits(bench, attacks):
         result = _result_beside(file)
         if result is None or not _fits(bench, result):
             continue
-        with np.load(file) as kept:
-            if not _together(file, kept) or not _same_network(bench, kept):
-                continue
-            there = {
-                (outcome.name.rpartition("/")[2], AttackConfig(**outcome.search)): outcome.name
-                for outcome in result.attacks
-                if outcome.kind == "attack" and outcome.name in kept.files
-            }
-            for attack in wanted:
-                name = there.get((attack.form, attack.search))
-                if name is not None:
-                    found[attack.name] = kept[name][: len(bench.labels)], file.stem
+        with contextlib.suppress(DataError), readable_npz(file) as kept:
+            if _together(file, kept) and _same_network(bench, kept):
+                found.update(_of_file(bench, kept, result, wanted, file.stem))
     return found
 
 
@@ -62,17 +54,26 @@ def text_digest(text):
 def _result_beside(file):
     """The result whose logits a file holds; None where there is none that can be read: such a file is not used."""
     try:
-        result = EvaluationResult.load(file.with_suffix(".json"))
-        with zipfile.ZipFile(file):
-            return result
-    except (DataError, OSError, zipfile.BadZipFile):
+        return EvaluationResult.load(file.with_suffix(".json"))
+    except DataError:
         return None
+
+
+def _of_file(bench, kept, result, wanted, source):
+    """What of the attacks that are wanted one evaluation kept, as `kept_logits` returns it."""
+    there = {
+        (outcome.name.rpartition("/")[2], AttackConfig(**outcome.search)): outcome.name
+        for outcome in result.attacks
+        if outcome.kind == "attack" and outcome.name in kept
+    }
+    names = {attack.name: there.get((attack.form, attack.search)) for attack in wanted}
+    return {attack: (kept[name][: len(bench.labels)], source) for attack, name in names.items() if name is not None}
 
 
 def _together(file, kept):
     """Whether logits and result were written by the same evaluation: one may have been killed between the two files."""
     text = file.with_suffix(".json").read_text(encoding="utf-8")
-    return RESULT_DIGEST in kept.files and str(kept[RESULT_DIGEST]) == text_digest(text)
+    return RESULT_DIGEST in kept and str(kept[RESULT_DIGEST]) == text_digest(text)
 
 
 def _fits(bench, result):
@@ -85,7 +86,7 @@ def _fits(bench, result):
 
 
 def _same_network(bench, kept):
-    if not {"labels", "clean"} <= set(kept.files):
+    if not {"labels", "clean"} <= set(kept):
         return False
     labels, clean = (kept[name][: len(bench.labels)] for name in ("labels", "clean"))
     if clean.shape != bench.clean.shape or not np.array_equal(labels, bench.labels):

@@ -12,6 +12,7 @@ from rdi_tf.evaluation.suites import depends_on_rule, plan_attacks
 from rdi_tf.evaluation.tables import images_in_words
 from rdi_tf.evaluation.workbench import Workbench
 from rdi_tf.policies import POLICIES
+from rdi_tf.text_tables import aligned, markdown
 
 FORMAT = 1
 COLUMNS = (
@@ -41,15 +42,12 @@ class PolicyComparison:
 
     def to_text(self):
         """The table for a terminal, columns aligned, accuracies in percent."""
-        lines = [COLUMNS, *map(_cells, self.results)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        aligned = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
-        return "\n".join([_title(self), "", *aligned, *self._warnings()]) + "\n"
+        table = aligned(COLUMNS, [_cells(result) for result in self.results])
+        return "\n".join([_title(self), "", table, *self._warnings()]) + "\n"
 
     def to_markdown(self):
         """The table in Markdown."""
-        lines = [COLUMNS, ("---", *("---:" for _ in COLUMNS[1:])), *map(_cells, self.results)]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        table = markdown(COLUMNS, [_cells(result) for result in self.results])
         return f"{_title(self)}\n\n{table}\n" + "".join(f"{line}\n" for line in self._warnings())
 
     def to_csv(self):

@@ -7,6 +7,8 @@ from importlib import resources
 
 # Suites whose rows are the paper's; "" is a list of attacks.
 PAPER_SUITES = ("", "paper", "all")
+# What the searches of all its tables have in common.
+_PLAIN_SEARCH = {"norm": "linf", "restarts": 1, "loss": "cross_entropy", "random_start": True}
 
 
 @dataclass(frozen=True)
@@ -41,20 +43,20 @@ def reported_rows(config, attack):
     Returns:
       (name, rows): the table's name in the paper, and a dict from its row names to figures, as
       `rdi_tf.evaluation.tables.rows` takes it. ("", {}) where the paper has no such experiment: another network
-      (backbone, depth, width, positions of its exits, compressed), data set, defence, algorithm, epsilon or number of
-      steps. Light branches or another training schedule make no difference here; the report says them.
+      (backbone, depth, width, size of its images, positions of its exits, compressed), data set, defence, or attack.
+      Light branches or another training schedule make no difference here; the report says them.
     """
     table, model = _read(), config.model
-    if attack.get("norm", "linf") != "linf" or attack.get("restarts", 1) != 1:
+    if any(attack.get(key, value) != value for key, value in _PLAIN_SEARCH.items()):
         return "", {}
     if config.compression.method != "none" or model.width_multiplier != 1:
         return "", {}
+    if list(model.input_shape) != table["input_shape"].get(config.data.name):
+        return "", {}
     wanted = (backbone_name(model), config.data.name, attack.get("algorithm"))
     for entry in table["table"]:
-        same_search = entry["algorithm"] == "fgsm" or entry["steps"] == attack.get("steps")
-        same_ball = math.isclose(entry["epsilon"], attack.get("epsilon", 0), rel_tol=0.01)
         same_network = (entry["backbone"], entry["dataset"], entry["algorithm"]) == wanted
-        if not (same_network and same_search and same_ball):
+        if not (same_network and _same_search(entry, attack)):
             continue
         if model.exits == ():
             return _single_exit_rows(entry, config.defence.name)
@@ -63,6 +65,14 @@ def reported_rows(config, attack):
             column = table["columns"].index(config.defence.name)
             return entry["name"], {row: figures[column] for row, figures in entry["rows"].items()}
     return "", {}
+
+
+def _same_search(entry, attack):
+    """Whether an attack took the steps of a table's, of the same algorithm."""
+    if entry["algorithm"] != "fgsm" and entry["steps"] != attack.get("steps"):
+        return False
+    lengths = [key for key in ("epsilon", "step_size") if key in entry]
+    return all(math.isclose(entry[key], attack.get(key, 0), rel_tol=0.01) for key in lengths)
 
 
 def _single_exit_rows(entry, defence):
@@ -85,13 +95,13 @@ def reported_beside(result, config):
     Returns:
       (name, rows) as `reported_rows`'; ("", {}) too for other images than the test split's, for another exit rule than
       the paper's, and for suites whose rows share names with the paper's without meaning the same. The worst case is
-      left out where not all of the paper's attacks were made, of which it is the worst.
+      left out where not all of the paper's attacks were made, of which it is the worst, or others, too.
     """
     if result.split != "test" or result.suite not in PAPER_SUITES or result.policy != "entropy":
         return "", {}
     name, rows = reported_rows(config, result.attack)
     made = {attack.name for attack in result.attacks}
-    if not made.issuperset((*result.costs.exit_names, "average", "max_average")):
+    if made - {"random"} != {*result.costs.exit_names, "average", "max_average"}:
         rows.pop("ATA (Worst-Case)", None)
     return name, rows
 

@@ -8,10 +8,13 @@ import time
 from dataclasses import dataclass
 
 from rdi_tf.errors import ConfigError
+from rdi_tf.evaluation import trust
+from rdi_tf.evaluation.results import TrustWarning
 from rdi_tf.evaluation.run import evaluation_name, in_file_name
 from rdi_tf.evaluation.suites import plan_attacks
 from rdi_tf.evaluation.tables import images_in_words
 from rdi_tf.evaluation.workbench import Workbench
+from rdi_tf.text_tables import aligned, markdown
 
 FORMAT = 1
 
@@ -29,11 +32,14 @@ class SweepResult:
       policy: name of the exit rule.
       thresholds: its thresholds.
       epsilons: the radii.
-      accuracies: dict from attack name to an accuracy for each radius; of an attack on survivors, the share of all
-        images that is right after it.
+      accuracies: dict from attack name to an accuracy for each radius; of the attacks in `remaining`, the share of all
+        images that is right after it and all before it.
       per_image_worst_case: for each radius the share of images right clean and under every one of the attacks.
       provenance: where the figures come from.
       split: "test", "validation" or "train": where the images come from.
+      remaining: names of the attacks that met only what those before them had left standing.
+      warnings: attacks of the suite that were left out, and what is wrong with thresholds and split
+        (`rdi_tf.evaluation.trust`); tuple of `TrustWarning`. Other checks are not made.
     """
 
     name: str
@@ -48,6 +54,8 @@ class SweepResult:
     per_image_worst_case: tuple[float, ...]
     provenance: dict
     split: str = "test"
+    remaining: tuple[str, ...] = ()
+    warnings: tuple[TrustWarning, ...] = ()
 
     def to_dict(self):
         """Plain values for JSON."""
@@ -56,15 +64,12 @@ class SweepResult:
     def to_markdown(self):
         """The table in Markdown: a row for each attack, a column for each radius, in percent."""
         header, *body = _cells(self)
-        lines = [header, ["---", *("---:" for _ in header[1:])], *body]
-        return f"{_title(self)}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        return f"{_title(self)}\n\n{markdown(header, body)}\n" + "".join(f"\n{line}\n" for line in _warnings(self))
 
     def to_text(self):
         """The table for a terminal, columns aligned."""
-        lines = _cells(self)
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        aligned = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
-        return "\n".join([_title(self), "", *aligned]) + "\n"
+        header, *body = _cells(self)
+        return "\n".join([_title(self), "", aligned(header, body), *_warnings(self)]) + "\n"
 
     def to_csv(self):
         """The table as CSV, accuracies in percent with six decimals: one line for each attack and radius."""
@@ -104,11 +109,10 @@ def sweep_epsilons(run_dir, epsilons, attacks="average", *, command="", **option
     scaled = [scaled_attack(bench.attack, epsilon) for epsilon in epsilons]
     if not scaled:
         raise ConfigError("epsilons: expected one at least, got none")
-    columns, survivors = [], []
-    for attack in scaled:
-        accuracies, survive = _at_epsilon(bench, attack, attacks)
-        columns.append(accuracies)
-        survivors.append(survive)
+    plans = [_plan(bench, attack, attacks) for attack in scaled]
+    columns, survivors = zip(
+        *(_at_epsilon(bench, attack, plan) for attack, plan in zip(scaled, plans, strict=True)), strict=True
+    )
     result = SweepResult(
         name=bench.config.name,
         dataset=bench.dataset,
@@ -119,8 +123,10 @@ def sweep_epsilons(run_dir, epsilons, attacks="average", *, command="", **option
         thresholds=bench.rule.thresholds,
         epsilons=tuple(float(epsilon) for epsilon in epsilons),
         accuracies={name: tuple(column[name] for column in columns) for name in columns[0]},
-        per_image_worst_case=tuple(survivors),
+        per_image_worst_case=survivors,
         split=bench.split,
+        remaining=tuple(named.name for named in plans[0].attacks if named.on_survivors),
+        warnings=trust.free_checks(bench, plans[0]),
         provenance={**bench.provenance(command), "seconds": round(time.monotonic() - started, 1)},
     )
     text = json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n"
@@ -134,7 +140,8 @@ def scaled_attack(attack, epsilon):
     Raises:
       ConfigError: an epsilon that no ball has, or an attack whose own epsilon is 0, by which nothing can be scaled.
     """
-    most = 1.0 if attack.norm == "linf" else float("inf")
+    # WRM's epsilon weighs the loss, and is no radius.
+    most = 1.0 if attack.norm == "linf" and attack.algorithm != "wrm" else float("inf")
     if not 0 <= epsilon <= most or epsilon == float("inf"):
         raise ConfigError(f"epsilons: expected numbers from 0 to {most:g}, got {epsilon!r}")
     if not attack.epsilon > 0:
@@ -142,12 +149,16 @@ def scaled_attack(attack, epsilon):
     return dataclasses.replace(attack, epsilon=epsilon, step_size=attack.step_size * epsilon / attack.epsilon)
 
 
-def _at_epsilon(bench, attack, attacks):
-    """Accuracy under each attack, and per-image worst case, with one attack configuration."""
-    bench = dataclasses.replace(bench, attack=attack, folder=bench.folder / f"epsilon-{attack.epsilon:.8f}")
+def _plan(bench, attack, attacks):
     plan = plan_attacks(attacks, attack, bench.net.exit_names, bench.net.num_classes)
     if not plan.attacks:
         raise ConfigError(f"attacks: expected one at least to sweep epsilon, got {attacks!r}")
+    return plan
+
+
+def _at_epsilon(bench, attack, plan):
+    """Accuracy under each attack, and per-image worst case, with one attack configuration."""
+    bench = dataclasses.replace(bench, attack=attack, folder=bench.folder / f"epsilon-{attack.epsilon:.8f}")
     unchanged = {named.name: bench.clean for named in plan.attacks} if attack.epsilon == 0 else None
     attacked = bench.run_attacks(plan.attacks, unchanged)
     survives = bench.right(bench.clean)
@@ -158,7 +169,9 @@ def _at_epsilon(bench, attack, attacks):
 
 
 def _rows(result):
-    return [*result.accuracies.items(), ("per-image worst case", result.per_image_worst_case)]
+    labels = {name: f"remaining after {name}" if name in result.remaining else name for name in result.accuracies}
+    named = [(labels[name], accuracies) for name, accuracies in result.accuracies.items()]
+    return [*named, ("per-image worst case", result.per_image_worst_case)]
 
 
 def _cells(result):
@@ -166,6 +179,10 @@ def _cells(result):
         ["epsilon", *(f"{epsilon:.4g}" for epsilon in result.epsilons)],
         *([name, *(f"{100 * accuracy:.2f}" for accuracy in accuracies)] for name, accuracies in _rows(result)),
     ]
+
+
+def _warnings(result):
+    return [f"WARNING ({warning.check}): {warning.message}." for warning in result.warnings]
 
 
 def _title(result):

@@ -7,6 +7,8 @@ import csv
 import io
 from dataclasses import dataclass
 
+from rdi_tf.text_tables import aligned, markdown
+
 FORMATS = {"%": "{:.2f}", "MFlops (paper)": "{:.2f}", "MACs": "{:,.0f}", "of 1": "{:.3f}"}
 FORM_LABELS = {"main": "Main Branch", "max_average": "Max-Average"}
 SEARCH_LABELS = {"square": "Square"}
@@ -53,20 +55,13 @@ def rows(result, reported=None):
 def to_markdown(result, reported=None):
     """The table in Markdown, with notes on how to read it; arguments as `rows`."""
     header, *body = cells(result, reported)
-    lines = [header, ["---", *("---:" for _ in header[1:])], *body]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{title(result)}\n\n{table}\n\n" + "".join(f"- {note}\n" for note in notes(result))
+    return f"{title(result)}\n\n{markdown(header, body)}\n\n" + "".join(f"- {note}\n" for note in notes(result))
 
 
 def to_text(result, reported=None):
     """The table for a terminal, columns aligned; arguments as `rows`."""
-    lines = cells(result, reported)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = [
-        "  ".join([first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))])
-        for first, *rest in lines
-    ]
-    return "\n".join([title(result), "", *(line.rstrip() for line in aligned), "", *notes(result)]) + "\n"
+    header, *body = cells(result, reported)
+    return "\n".join([title(result), "", aligned(header, body), "", *notes(result)]) + "\n"
 
 
 def to_csv(result, reported=None):
@@ -170,12 +165,20 @@ def notes(result):
     """What the rows mean where their names do not say it, and the reasons to distrust them."""
     return [
         *_attack_notes(result),
-        "Average MFlops and Computation Saving without further words are those under the max-average attack, in the "
-        "paper's accounting; executed MACs count all that runs. Savings are against the plain backbone.",
+        *_cost_notes(result),
         f"Exits in order: {', '.join(result.costs.exit_names)}.",
         *([f"Trust checks made: {', '.join(result.checks)}."] if result.checks else []),
         *(f"WARNING ({warning.check}): {warning.message}." for warning in result.warnings),
     ]
+
+
+def _cost_notes(result):
+    if any(attack.name == "max_average" for attack in result.attacks):
+        yield "Average MFlops and Computation Saving without further words are those under the max-average attack."
+    yield (
+        "Average MFlops and Computation Saving are in the paper's accounting; executed MACs count all that runs. "
+        "Savings are against the plain backbone."
+    )
 
 
 def _attack_notes(result):

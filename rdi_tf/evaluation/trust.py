@@ -39,8 +39,8 @@ def run_checks(bench, plan, attacked):
       Names of the checks that were made, and a tuple of `TrustWarning`, one for each that found something.
     """
     few = bench.first(SUBSET)
-    others = {"split": lambda: split(bench)} if bench.split != "test" else {}
-    checks = {**others, "thresholds": lambda: thresholds(bench), "determinism": lambda: determinism(few)}
+    free = ("thresholds",) if bench.split == "test" else ("split", "thresholds")
+    checks = {"determinism": lambda: determinism(few)}
     algorithms = {attack.search.algorithm for attack in plan.attacks}
     if algorithms - {"square"}:
         checks["gradients"] = lambda: gradients(few)
@@ -51,8 +51,20 @@ def run_checks(bench, plan, attacked):
     if "square" in algorithms and algorithms - {"square"}:
         checks["black box"] = lambda: black_box(bench, plan.attacks, attacked.logits)
     found = [check() for check in checks.values()]
+    return (*free, *checks), (*free_checks(bench, plan), *(warning for warning in found if warning is not None))
+
+
+def free_checks(bench, plan):
+    """What can be said without running anything: attacks that were left out, `split` and `thresholds`.
+
+    Args:
+      bench, plan: as `run_checks`'.
+
+    Returns:
+      Tuple of `TrustWarning`.
+    """
     left_out = [TrustWarning("suite", sentence) for sentence in plan.left_out]
-    return tuple(checks), (*left_out, *(warning for warning in found if warning is not None))
+    return (*left_out, *(warning for warning in (split(bench), thresholds(bench)) if warning is not None))
 
 
 def thresholds(bench):
@@ -74,6 +86,8 @@ def thresholds(bench):
 
 def split(bench):
     """Figures of other images than the test split's are for choosing, not for reporting."""
+    if bench.split == "test":
+        return None
     chosen = {"validation": "the thresholds and the checkpoint that was kept were", "train": "the weights were"}
     return TrustWarning(
         "split",

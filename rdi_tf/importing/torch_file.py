@@ -8,18 +8,17 @@ before its size has been held against what the file has. NumPy only.
 """
 
 import io
-import lzma
 import math
 import pickle
 import pickletools
 import zipfile
-import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from rdi_tf import npz
 from rdi_tf.errors import CheckpointError
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -34,8 +33,6 @@ BROKEN_PICKLE = (
     TypeError,
     ValueError,
 )
-# Of members that are damaged (by each way to compress), encrypted, or compressed in a way that zipfile does not know.
-BROKEN_ZIP = (zipfile.BadZipFile, lzma.LZMAError, zlib.error, OSError, RuntimeError)
 
 # What torch.save writes for a dictionary of tensors and plain values. No operation that calls more than REDUCE does.
 OPERATIONS = frozenset(
@@ -131,8 +128,8 @@ def read_arrays(path):
             arrays = _read_legacy(data)
         else:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                arrays = (_read_npz if _is_npz(archive) else _read_zip)(archive)
-    except (*BROKEN_PICKLE, *BROKEN_ZIP) as error:
+                arrays = dict(npz.Arrays(archive)) if _is_npz(archive) else _read_zip(archive)
+    except (*BROKEN_PICKLE, *npz.UNREADABLE) as error:
         raise CheckpointError(f"{path}: no PyTorch checkpoint that can be trusted: {error}") from error
     if not arrays:
         raise CheckpointError(f"{path}: holds no arrays")
@@ -181,26 +178,6 @@ def _read_zip(archive):
 
 def _is_npz(archive):
     return all(name.endswith(".npy") for name in archive.namelist())
-
-
-def _read_npz(archive):
-    arrays = {}
-    for name in archive.namelist():
-        # NumPy allocates what a header asks for, and a short deflated entry may inflate to anything.
-        with archive.open(name) as file:
-            version = np.lib.format.read_magic(file)
-            read_header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }
-            if version not in read_header:
-                raise ValueError(f"{name}: unknown version {version} of the .npy format")
-            shape, _, dtype = read_header[version](file)
-        if dtype.hasobject or math.prod(shape) * dtype.itemsize > archive.getinfo(name).file_size:
-            raise ValueError(f"{name}: Python objects, or more numbers than bytes")
-        with archive.open(name) as file:
-            arrays[name.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
-    return arrays
 
 
 def _entry(archive, name):

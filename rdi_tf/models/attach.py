@@ -149,14 +149,14 @@ def _activation(layer):
 def _points(trunk, at):
     """Output tensors of the layers named in `at`."""
     if isinstance(at, str):
-        raise ConfigError(f"at: expected a list of layer names, got the string {at!r}")
+        raise ConfigError(f"exits: expected a list of layer names, got the string {at!r}")
     nodes = {node.layer.name: node for node in cut_nodes(trunk.outputs[0])}
     for name in at:
         if name not in nodes:
-            raise ConfigError(f"at: no branch can leave after {name!r}: {why_no_cut(trunk, str(name))}")
+            raise ConfigError(f"exits: no branch can leave after {name!r}: {why_no_cut(trunk, str(name))}")
     ordered = [point.layer for point in cut_points(trunk) if point.layer in at]
     if list(at) != ordered:
-        raise ConfigError(f"at: expected each layer once and in the order of computation, {ordered}, got {list(at)}")
+        raise ConfigError(f"exits: expected each layer once and in the order of computation, {ordered}, got {list(at)}")
     return [node_tensors(nodes[name])[0] for name in at]
 
 

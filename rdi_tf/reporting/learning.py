@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from rdi_tf.errors import DataError
 from rdi_tf.reporting import plots
 from rdi_tf.reporting.pages import Heading, Picture
 from rdi_tf.training.history import History
@@ -22,29 +21,25 @@ def learning_blocks(run):
     Raises:
       DataError: a history.csv that is something else.
     """
-    rows = History(run.history_file).rows
+    history = History(run.history_file)
+    rows, best = history.rows, history.best
     if not rows:
         return []
     attacked = run.config.defence.name != "standard"  # without a defence robust_accuracy repeats the clean one
     wanted = {name: label for name, label in _LINES.items() if attacked or name != "robust_accuracy"}
-    try:
-        columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
-        iterations, robust = columns["iteration"], columns["robust_accuracy"]
-        best = int(robust.argmax())  # the first of equals, as training keeps it
-        lines = {label: columns[name] for name, label in wanted.items() if name in columns}
-        under_attack = f", {robust[best]:.1%} clean and under every exit's attack" if attacked else ""
-        alt = (
-            f"Lines of accuracy over {iterations[-1]:,.0f} iterations. On validation images at iteration "
-            f"{iterations[best]:,.0f}, which was kept: {columns['clean_accuracy'][best]:.1%} clean{under_attack}."
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{run.history_file}: expected a training's history, got {error}") from error
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    lines = {label: columns[name] for name, label in wanted.items() if name in columns}
+    under_attack = f", {best['robust_accuracy']:.1%} clean and under every exit's attack" if attacked else ""
+    alt = (
+        f"Lines of accuracy over {rows[-1]['iteration']:,} iterations. On validation images at iteration "
+        f"{best['iteration']:,}, which was kept: {best['clean_accuracy']:.1%} clean{under_attack}."
+    )
     caption = (
         "Accuracy as training went on. The star is the checkpoint that was kept, the most "
         f"{'robust' if attacked else 'accurate'} on validation images; thresholds there give every exit an equal share."
     )
-    kept = (iterations[best], robust[best])
-    return [Heading("Training"), Picture("learning", _figure(iterations, lines, kept), alt, caption)]
+    curve = _figure(columns["iteration"], lines, (best["iteration"], best["robust_accuracy"]))
+    return [Heading("Training"), Picture("learning", curve, alt, caption)]
 
 
 def _figure(iterations, lines, kept):

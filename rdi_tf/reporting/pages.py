@@ -8,6 +8,8 @@ import base64
 import html
 from dataclasses import dataclass
 
+from rdi_tf.text_tables import markdown
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --line: #c8c8c8; --soft: #f2f2f2; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #161616; --line: #4a4a4a; --soft: #242424; } }
@@ -137,9 +139,8 @@ _HTML = {
 
 
 def _markdown_table(block):
-    lines = [block.header, ("---", *("---:" for _ in block.header[1:])), *block.rows]
-    rows = [f"| {' | '.join(map(_cell, line))} |" for line in lines]
-    return "\n".join(([f"{_plain(block.title)}:", ""] if block.title else []) + rows)
+    header, *rows = ([_cell(cell) for cell in line] for line in (block.header, *block.rows))
+    return (f"{_plain(block.title)}:\n\n" if block.title else "") + markdown(header, rows)
 
 
 def _plain(text):

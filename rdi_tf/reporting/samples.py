@@ -46,7 +46,7 @@ def load_samples(run, count):
         return None
     with readable_npz(path, "kept images") as arrays:
         return Samples(
-            images={version: arrays[name][:count] for version, name in VERSIONS.items() if name in arrays.files},
+            images={version: arrays[name][:count] for version, name in VERSIONS.items() if name in arrays},
             labels=arrays["labels"][:count],
             class_names=tuple(str(name) for name in arrays["class_names"]),
             attack=json.loads(str(arrays["description"]))["attack"],

@@ -61,7 +61,7 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
         self._known_good = [place, *self._known_good][:KEPT]
         for path in self._folder.iterdir():
-            if path not in self._known_good and path.name.startswith(_OURS):
+            if path.name.startswith(_OURS) and not any(_belongs(path, place) for place in self._known_good):
                 _remove(path)
 
     def restore(self):
@@ -123,6 +123,11 @@ def _reason_of_full_disk(error):
     """What a full disk is called, if that is what an error tells of; h5py and TensorFlow hide it in their text."""
     codes = [code for code in _FULL if getattr(error, "errno", None) == code or os.strerror(code) in str(error)]
     return os.strerror(codes[0]).lower() if codes else None
+
+
+def _belongs(path, place):
+    """Whether a file is part of a checkpoint; of older runs' several files, the index is what it is known by."""
+    return path == place or (place.suffix == ".index" and path.name.startswith(f"{place.stem}."))
 
 
 def _remove(path):

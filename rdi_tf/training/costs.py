@@ -61,7 +61,7 @@ def iteration_costs(net, defence):
         raise ConfigError(f"defence.attack.algorithm: the steps of {attack.algorithm!r} are not counted")
     if attack.loss == "dlr_targeted":
         raise ConfigError("defence.attack.loss: the searches of 'dlr_targeted', one for each target, are not counted")
-    alignment = ALIGNMENT * whole if defence.alignment else 0
+    alignment = passes * ALIGNMENT * whole if defence.alignment else 0
     update = passes * len(kinds_of_images(defence)) * WEIGHT_GRADIENT * whole
     return IterationCosts(_crafting(net, defence, exits), alignment, update)
 

@@ -3,22 +3,36 @@
 import csv
 import io
 
+from rdi_tf.errors import DataError
 from rdi_tf.runs import write_atomic
+
+_NEEDED = {"iteration", "clean_accuracy", "robust_accuracy"}
 
 
 class History:
     """The rows of a run's history.csv; every change appears in the file at once and whole."""
 
     def __init__(self, path):
-        """Read `path`, a history.csv that may not be there yet."""
+        """Read `path`, a history.csv that may not be there yet; `DataError` if it is something else."""
         self._path = path
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        self._rows = list(csv.DictReader(io.StringIO(text)))
+        try:
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+            self._rows = list(csv.DictReader(io.StringIO(text)))
+            rows = self.rows
+            if any(row.keys() != rows[0].keys() or not _NEEDED <= row.keys() for row in rows):
+                raise ValueError(f"other columns than {', '.join(sorted(_NEEDED))} and the same in every row")
+        except (csv.Error, TypeError, ValueError) as error:
+            raise DataError(f"{path}: expected a training's history, got {error}") from error
 
     @property
     def rows(self):
-        """One dictionary for each validation, oldest first: name of column -> text as in the file."""
-        return tuple(self._rows)
+        """One dictionary for each validation, oldest first: name of column -> number, "iteration" an integer."""
+        return tuple({name: (int if name == "iteration" else float)(row[name]) for name in row} for row in self._rows)
+
+    @property
+    def best(self):
+        """The row whose weights were kept, the first with the highest robust accuracy; None without rows."""
+        return max(self.rows, key=lambda row: row["robust_accuracy"], default=None)
 
     def add(self, iteration, figures):
         """Append a row.
@@ -42,8 +56,7 @@ class History:
 
     def is_best(self, robust_accuracy):
         """Whether an accuracy, rounded as the file rounds, is above those of all rows."""
-        best = max((float(row["robust_accuracy"]) for row in self._rows), default=-1.0)
-        return float(f"{robust_accuracy:.6g}") > best
+        return self.best is None or float(f"{robust_accuracy:.6g}") > self.best["robust_accuracy"]
 
     def _write(self, rows):
         if rows:

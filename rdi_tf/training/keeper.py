@@ -171,7 +171,8 @@ class RunKeeper(keras.callbacks.Callback):
 
     @property
     def _validation_folder(self):
-        return self.run.checkpoints / f"validation-{self.iteration}"
+        # Several replicas attack other batches, from other random starts: what they kept, another number cannot use.
+        return self.run.checkpoints / f"validation-{self.iteration}-replicas-{self._cluster.replicas}"
 
     @property
     def _metric_variables(self):

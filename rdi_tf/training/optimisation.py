@@ -30,7 +30,7 @@ class WarmupThenDecay(keras.optimizers.schedules.LearningRateSchedule):
         left = tf.clip_by_value((self.iterations - step) / max(1.0, self.iterations - warmup), 0.0, 1.0)
         if self.shape == "cosine":
             left = 0.5 * (1.0 - tf.cos(3.14159265 * left))
-        return self.peak * tf.where(step < warmup, (step + 1.0) / warmup, left)
+        return self.peak * tf.where(step < warmup, tf.minimum((step + 1.0) / warmup, 1.0), left)
 
     def get_config(self):
         """Arguments of the constructor."""

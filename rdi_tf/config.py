@@ -6,8 +6,6 @@ preset's name or a path, `Config.with_settings` applies `key.path=value` overrid
 
 import dataclasses
 import tomllib
-import types
-import typing
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -17,6 +15,7 @@ import tomli_w
 from rdi_tf.compression.settings import METHODS, PATTERNS, CompressionConfig
 from rdi_tf.config_rules import check_numbers
 from rdi_tf.errors import ConfigError
+from rdi_tf.plain_values import build_dataclass
 from rdi_tf.policies import POLICIES
 
 DEFENCES = ("standard", "main_branch", "average", "max_average", "worst_exit", "random_exit", "rerouted", "free")
@@ -280,7 +279,7 @@ class Config:
     @classmethod
     def from_dict(cls, table):
         """Build a `Config` from nested dictionaries, as TOML and JSON hold it; unknown keys raise `ConfigError`."""
-        return _build(cls, table, "")
+        return build_dataclass(cls, table, error=ConfigError)
 
     def to_dict(self):
         """This configuration as nested dictionaries of plain values; None is left out, as in TOML."""
@@ -335,33 +334,6 @@ def _plain(value):
         pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
         return {name: _plain(item) for name, item in pairs if item is not None}
     return list(value) if isinstance(value, tuple) else value
-
-
-def _build(cls, table, path):
-    if not isinstance(table, dict):
-        raise ConfigError(f"{path or 'configuration'}: expected a section, got {table!r}")
-    hints = typing.get_type_hints(cls)
-    unknown = sorted(set(table) - set(hints))
-    if unknown:
-        raise ConfigError(f"{path or 'configuration'}: unknown key {unknown[0]!r}; expected one of {', '.join(hints)}")
-    return cls(**{key: _convert(hints[key], value, f"{path}.{key}".lstrip(".")) for key, value in table.items()})
-
-
-def _convert(hint, value, path):
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, path)
-    if isinstance(hint, types.UnionType):
-        hint = next(option for option in typing.get_args(hint) if option is not type(None))
-    if typing.get_origin(hint) is tuple:
-        item, *rest = typing.get_args(hint)
-        if not isinstance(value, (list, tuple)) or (rest[-1] is not ... and len(value) != 1 + len(rest)):
-            length = "" if rest[-1] is ... else f" of {1 + len(rest)}"
-            raise ConfigError(f"{path}: expected a list{length}, got {value!r}")
-        return tuple(_convert(item, element, path) for element in value)
-    accepted = (int, float) if hint is float else (hint,)
-    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-        raise ConfigError(f"{path}: expected {hint.__name__}, got {value!r}")
-    return hint(value)
 
 
 def _check(config):

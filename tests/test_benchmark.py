@@ -194,7 +194,7 @@ def test_nothing_takes_no_time(result, path):
         ('{"format": NaN}', "expected finite numbers, got NaN"),
         ('{"format": 2, "open_ms": 1e999}', "expected finite numbers, got 1e999"),
         ('{"format": 1}', "expected a benchmark of format 2, got 1"),
-        ('{"format": 2, "name": "x"}', "latency: missing entry dtype"),
+        ('{"format": 2, "name": "x"}', "latency: missing key dtype"),
     ],
 )
 def test_other_text_is_refused(text, message):

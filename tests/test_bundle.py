@@ -92,10 +92,10 @@ def test_missing_files_are_named(folder):
     [
         (lambda t: t.update(format=2), r"format 2 is newer than this rdi-tf reads \(1\); update rdi-tf"),
         (lambda t: t.pop("format"), "it has no format number"),
-        (lambda t: t.pop("labels"), "missing entry labels"),
-        (lambda t: t["policy"].update(extra=1), "unknown entry policy.extra"),
+        (lambda t: t.pop("labels"), "missing key labels"),
+        (lambda t: t["policy"].update(extra=1), "unknown key policy.extra; expected one of name"),
         (lambda t: t["stages"].pop(), "stages: expected one for each of the 3 exits, got 2"),
-        (lambda t: t["stages"][1].pop("file"), r"missing entry stages\[1\].file"),
+        (lambda t: t["stages"][1].pop("file"), r"missing key stages\[1\].file"),
         (lambda t: t["stages"].reverse(), r"stages\[0\]: expected input 'image'"),
         (lambda t: t["stages"][0]["file"].update(name="../stage_1.tflite"), "expected a plain name"),
         (

@@ -221,12 +221,12 @@ def test_json_refuses_other_files(result, tmp_path):
     table = json.loads(result.to_json())
     for wrong, message in [
         ({**table, "format": 99}, "format 2 or 1, got 99"),
-        ({**table, "extra": 1}, "result: unknown entry extra"),
+        ({**table, "extra": 1}, "result: unknown key extra"),
         ({key: value for key, value in table.items() if key != "clean"}, "clean"),
         ({**table, "images": "4"}, "result: images: expected int"),
         ({**table, "thresholds": 0.3}, "result: thresholds: expected a list"),
         ({**table, "clean": {**table["clean"], "accuracy": None}}, "result: clean.accuracy: expected float"),
-        ({**table, "clean": []}, "result: clean: expected an object"),
+        ({**table, "clean": []}, "result: clean: expected keys with values"),
         ([1], "format 2 or 1"),
         (1, "format 2 or 1, got 1"),
         ({**table, "format": 1, "costs": {}}, "format 1: 'executed_macs'"),

@@ -68,7 +68,7 @@ def test_open_refuses_what_is_not_a_run_folder(tmp_path):
         with pytest.raises(CheckpointError, match="is not a run folder: it has no config.toml"):
             RunFolder.open(path)
     (tmp_path / "config.toml").write_text("[model]\nflavour = 'sweet'\n")
-    with pytest.raises(CheckpointError, match="config.toml: model: unknown key 'flavour'"):
+    with pytest.raises(CheckpointError, match="config.toml: unknown key model.flavour"):
         _ = RunFolder.open(tmp_path).config
 
 

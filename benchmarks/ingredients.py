@@ -27,6 +27,7 @@ from rdi_tf.evaluation.run import evaluate
 from rdi_tf.network import build
 from rdi_tf.provenance import provenance
 from rdi_tf.runs import write_atomic
+from rdi_tf.text_tables import markdown
 from rdi_tf.training.costs import iteration_costs
 from rdi_tf.training.run import train
 
@@ -128,15 +129,12 @@ def table(rows):
     means = {
         name: [statistics.mean(row[figure] for row in runs) for figure in FIGURES] for name, runs in recipes.items()
     }
-    lines = [
-        "| recipe | iterations | seeds | clean | per-image worst case | multiply-adds saved |",
-        "| --- |" + " ---: |" * 5,
-    ]
+    lines = []
     for name in sorted(recipes, key=lambda name: -means[name][1]):
         runs = recipes[name]
-        figures = " | ".join(map(_with_range, ([row[figure] for row in runs] for figure in FIGURES)))
-        lines.append(f"| {name} | {runs[0]['iterations']} | {len(runs)} | {figures} |")
-    return "\n".join(lines)
+        figures = map(_with_range, ([row[figure] for row in runs] for figure in FIGURES))
+        lines.append((name, str(runs[0]["iterations"]), str(len(runs)), *figures))
+    return markdown(("recipe", "iterations", "seeds", "clean", "per-image worst case", "multiply-adds saved"), lines)
 
 
 def _with_range(values):

@@ -28,6 +28,7 @@ from rdi_tf.network import build, load
 from rdi_tf.precision import precision
 from rdi_tf.provenance import provenance
 from rdi_tf.runs import write_atomic
+from rdi_tf.text_tables import markdown
 from rdi_tf.training.optimisation import sgd
 from rdi_tf.training.run import train
 from rdi_tf.training.validation import Validator
@@ -115,10 +116,8 @@ def measure(name, arguments, images, labels):
 
 def table(rows):
     """Rows as a Markdown table, the most robust first."""
-    columns = list(rows[0])
-    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     ordered = sorted(rows, key=lambda row: -row["robust_accuracy"])
-    return "\n".join([*lines, *("| " + " | ".join(str(row[c]) for c in columns) + " |" for row in ordered)])
+    return markdown(list(rows[0]), [[str(cell) for cell in row.values()] for row in ordered])
 
 
 def main():

@@ -1,4 +1,4 @@
-"""`rdi-tf compress`: a smaller network made from a finished run, still defended."""
+"""`rdi-tf compress`: a smaller network made from another run's, still defended."""
 
 from pathlib import Path
 
@@ -7,7 +7,9 @@ import click
 from rdi_tf.cli import common
 from rdi_tf.cli.library import library
 from rdi_tf.compression.settings import PATTERNS, CompressionConfig
+from rdi_tf.config_rules import doubts
 from rdi_tf.errors import ConfigError
+from rdi_tf.runs import RunFolder
 
 
 @common.command("compress", example="rdi-tf compress runs/mnist-smallcnn --quantize-aware")
@@ -42,8 +44,11 @@ def command(run, iterations, run_dir, settings, data_dir, quiet, **methods):
             f"training.validate_every={max(1, iterations // 4)}",
             *settings,
         )
-    compress_run = library("rdi_tf.compression.runs").compress_run
-    made, found = compress_run(
+    runs = library("rdi_tf.compression.runs")
+    chosen = runs.fine_tuning_config(RunFolder.open(run).config, compression).with_settings(settings)
+    for doubt in doubts(chosen):
+        common.warn(doubt)
+    made, found = runs.compress_run(
         run, compression, run_dir, settings, data_dir=data_dir, progress=not quiet, command=common.command_line()
     )
     best = library("rdi_tf.training.history").History(made.history_file).best

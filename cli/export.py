@@ -24,7 +24,7 @@ from rdi_tf.text_tables import aligned
     type=click.IntRange(1),
     default=500,
     show_default=True,
-    help="With --dtype int8: validation images on which it is calibrated.",
+    help="With --dtype int8: validation images on which it is calibrated (after --quantize-aware training none are).",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
 @common.data_dir_option

@@ -11,6 +11,7 @@ from rdi_tf.cli.calibrate import calibration_text
 from rdi_tf.cli.library import held_back_stderr, library
 from rdi_tf.cli.report import KEPT_IMAGES, measure
 from rdi_tf.config import Config
+from rdi_tf.config_rules import doubts
 
 PRESET = "digits-smallcnn"
 
@@ -32,6 +33,8 @@ def command(run_dir, settings, quiet):
     Downloads nothing. If it was stopped, the same command goes on where it was.
     """
     config = Config.load(PRESET).with_settings(settings)
+    for doubt in doubts(config):
+        common.warn(doubt)
     progress = None if quiet else common.attack_progress
     line = common.command_line()
     run = library("rdi_tf.training.run").train(config, run_dir, progress=not quiet, command=line)

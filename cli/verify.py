@@ -39,6 +39,8 @@ def command(bundle, run, limit, attack, attacked, threads, data_dir):
     """
     if run is None:
         common.refuse_given("--run with it, got none", "limit", "attack", "attacked", "data_dir")
+    if attack == "none":
+        common.refuse_given("another --attack with it", "attacked")
     module = library("rdi_tf.export.verify" if run is None else "rdi_tf.export.compare")
     with held_back_stderr():
         if run is None:

@@ -137,9 +137,11 @@ class Cascade:
           image: float array (height, width, channels) in [0, 1].
         """
         thresholds, self.thresholds = self.thresholds, self.leaving_at(len(self.exit_names) - 1)
-        for _ in range(WARM_UP_RUNS):
-            self.predict(image)
-        self.thresholds = thresholds
+        try:
+            for _ in range(WARM_UP_RUNS):
+                self.predict(image)
+        finally:
+            self.thresholds = thresholds
 
     def predict(self, image, deadline_ms=None):
         """Classify one image.

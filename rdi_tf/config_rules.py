@@ -70,12 +70,16 @@ def doubts(config):
 
 def policy_doubts(policy):
     """What a `rdi_tf.config.PolicyConfig` sets that its calibration does not use; as `doubts`."""
-    given = {"budget": policy.budget, "shares": list(policy.shares)}
-    return [
-        f"policy.{key}={value} is not used: policy.calibration is {policy.calibration}, not {key}"
-        for key, value in given.items()
-        if value and policy.calibration != key
-    ]
+    used_by = {"budget": "budget", "shares": "shares", "max_accuracy_loss": "least_macs"}
+    default, found = type(policy)(), []
+    for key, calibration in used_by.items():
+        value = getattr(policy, key)
+        if value != getattr(default, key) and policy.calibration != calibration:
+            shown = list(value) if isinstance(value, tuple) else value
+            found.append(
+                f"policy.{key}={shown} is not used: policy.calibration is {policy.calibration}, not {calibration}"
+            )
+    return found
 
 
 def _check_finite(value, path):

@@ -1,9 +1,11 @@
 """RDINet: a functional network with named exits; `rdi_tf.defence` trains it. Source: paper, section 3."""
 
 import dataclasses
+import hashlib
 import zipfile
 import zlib
 
+import numpy as np
 import tensorflow as tf
 
 from rdi_tf._keras import keras
@@ -86,6 +88,13 @@ class RDINet(AdversarialModel):
     def num_classes(self):
         """Number of classes."""
         return self._outputs[0].shape[-1]
+
+    def weights_digest(self):
+        """SHA-256 of the weights, in hexadecimal: what tells trained networks apart."""
+        digest = hashlib.sha256()
+        for weight in self.network.get_weights():
+            digest.update(np.ascontiguousarray(weight).tobytes())
+        return digest.hexdigest()
 
     def subnetwork(self, exit_index):
         """The part of the network that exit `exit_index` (from 0) needs: images -> its logits (batch, classes)."""

@@ -18,6 +18,7 @@ UNREADABLE = (
     EOFError,
     KeyError,
     MemoryError,
+    OverflowError,
     RuntimeError,
     SyntaxError,
     TypeError,
@@ -47,6 +48,9 @@ class Arrays(Mapping):
 
     def __getitem__(self, name):
         return read_member(self._archive, self._members[name])
+
+    def __contains__(self, name):
+        return name in self._members  # Mapping would read the array to find out
 
     def __iter__(self):
         return iter(self._members)

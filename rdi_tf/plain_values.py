@@ -43,8 +43,8 @@ def build_dataclass(cls, table, place="", error=DataError):
     """A dataclass from nested dictionaries and lists, as JSON and TOML hold it.
 
     Args:
-      cls: the dataclass; its fields are plain values, dictionaries, tuples (of one type, or a type for each item),
-        dataclasses, and these or None.
+      cls: the dataclass; its fields are plain values, dictionaries, tuples (of one type, of any or of a fixed
+        length), dataclasses, and these or None.
       table: dictionary with its fields and no others; those with defaults, which older files lack, may be missing.
       place: what to call it in errors; empty to start them with the field.
       error: what to raise.
@@ -113,8 +113,8 @@ def _convert(hint, value, path):
         raise _Misfit(f"{path}: expected a number that fits a float, got one that does not") from error
 
 
-def _convert_tuple(types_of_items, value, path):
-    first, *rest = types_of_items
+def _convert_tuple(item_types, value, path):
+    first, *rest = item_types
     any_length = rest == [...]
     if not isinstance(value, (list, tuple)) or not (any_length or len(value) == 1 + len(rest)):
         raise _misfit(path, "a list" if any_length else f"a list of {1 + len(rest)}", value)

@@ -150,6 +150,14 @@ def test_warm_up_tells_how_long_stages_take(timed, images):
     assert (one.exit_name, one.by_deadline, one.latency_ms) == ("branch_1", True, pytest.approx(10))
 
 
+def test_a_warm_up_that_is_refused_leaves_the_thresholds(timed, images):
+    cascade, _ = timed
+    thresholds = cascade.thresholds
+    with pytest.raises(DataError):
+        cascade.warm_up(images[0] + 7)
+    assert cascade.thresholds == thresholds
+
+
 def test_a_deadline_that_passes_stops_the_next_stage(timed, images):
     cascade, _ = timed
     never_leave(cascade)

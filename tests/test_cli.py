@@ -246,6 +246,23 @@ def test_train_names_the_run_after_the_configuration(tmp_path, monkeypatch):
     assert line.startswith("rdi-tf: warning: training.decay_at: [11700, 12900] is not reached")
 
 
+def test_who_trains_says_which_settings_are_not_used(trained, tmp_path, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def stop(*arguments, **settings):
+        raise Stop
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rdi_tf.training.run.train", stop)
+    monkeypatch.setattr("rdi_tf.compression.runs.train", stop)
+    folder, _ = trained
+    for command in (["quickstart"], ["compress", str(folder), "--prune-channels", "0.5"]):
+        result = run(*command, "--set", "policy.budget=1e6")
+        assert isinstance(result.exception, Stop)
+        assert "rdi-tf: warning: policy.budget=1000000.0 is not used" in result.stderr
+
+
 @pytest.mark.parametrize("name", ["../elsewhere", "/tmp/elsewhere", "..", ""])
 def test_a_configurations_name_leads_nowhere_else(tmp_path, name):
     (tmp_path / "theirs.toml").write_text(f'name = "{name}"\n')

@@ -178,6 +178,7 @@ def test_refuses(setting, message):
     [
         (["defence.name=standard"], "defence.alignment: expected 0 .*the standard defence attacks nothing.*got 0.2"),
         (["defence.attack.norm=l2"], "defence.attack.norm: expected 'linf' with defence.alignment, got 'l2'"),
+        (["defence.attack.algorithm=wrm"], "defence.alignment: expected 0 with 'wrm', whose epsilon is no radius"),
         (["defence.attack.algorithm=n_fgsm", "defence.attack.norm=l2"], "defence.attack.norm: expected one of linf"),
     ],
 )
@@ -300,12 +301,14 @@ def test_a_warm_up_that_outlives_the_run_is_named():
 
 
 def test_settings_of_another_calibration_are_named():
-    settings = ["policy.budget=58000000", "policy.shares=[0.5, 0.5]"]
+    settings = ["policy.budget=58000000", "policy.shares=[0.5, 0.5]", "policy.max_accuracy_loss=0.05"]
     found = doubts(Config().with_settings(settings))
     assert found == [
         "policy.budget=58000000.0 is not used: policy.calibration is equal_share, not budget",
         "policy.shares=[0.5, 0.5] is not used: policy.calibration is equal_share, not shares",
+        "policy.max_accuracy_loss=0.05 is not used: policy.calibration is equal_share, not least_macs",
     ]
+    assert doubts(Config().with_settings([settings[2], "policy.calibration=least_macs"])) == []
     assert doubts(Config().with_settings([settings[0], "policy.calibration=budget"])) == []
 
 

@@ -57,11 +57,12 @@ def npy(header, version=(1, 0)):
     [
         npy("-" * 9000),
         npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000, 28, 28, 1), }"),
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (0, 1180591620717411303424), }"),
         npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }") + b"x" * 8,
         npy("{'descr': "),
         npy("{}", (9, 0)),
     ],
-    ids=["deep", "huge", "objects", "unfinished", "version"],
+    ids=["deep", "huge", "no numbers", "objects", "unfinished", "version"],
 )
 def test_headers_that_lead_astray(tmp_path, content):
     with zipfile.ZipFile(tmp_path / "images.npz", "w") as archive:

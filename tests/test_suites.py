@@ -77,6 +77,15 @@ def test_what_a_ball_or_network_does_not_admit_is_left_out_and_said():
         plan("main,square/rerouted", attack=AttackConfig(norm="l2"))
 
 
+def test_a_weight_of_the_loss_is_no_radius():
+    wrm = AttackConfig(algorithm="wrm", epsilon=50.0)
+    found = plan("strong", attack=wrm)
+    assert [attack.name for attack in found.attacks] == ["average"]
+    assert "apgd-ce/average is not run: wrm's epsilon weighs its loss and is no radius" in found.left_out
+    with pytest.raises(ConfigError, match="pgd-10/main.* cannot be run: wrm's epsilon weighs its loss"):
+        plan("pgd-10/main", attack=wrm)
+
+
 @pytest.mark.parametrize("name", ["branch_7", "strong,main", "best/main", "/main", "", "apgd-ce/", "policy_branch_7"])
 def test_unknown_names_are_refused(name):
     with pytest.raises(ConfigError, match="attacks: expected paper, all, .* got "):

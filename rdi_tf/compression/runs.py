@@ -1,7 +1,6 @@
 """Compressed runs: another run's network, made smaller and fine-tuned by the same adversarial train_step."""
 
 import dataclasses
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -54,7 +53,7 @@ def compress_run(run_dir, compression, output=None, settings=(), data_dir=None, 
     source = load_run(run)
     if is_quantized(source.network):
         raise ConfigError(f"{run.path}: its network is trained for int8 already; compress the run it was made from")
-    compression = dataclasses.replace(compression, source=run.config.name, source_weights=weights_digest(source))
+    compression = dataclasses.replace(compression, source=run.config.name, source_weights=source.weights_digest())
     config = fine_tuning_config(source.config, compression).with_settings(settings)
     if config.model != source.config.model or config.compression != compression:
         raise ConfigError("--set: the network and its compression cannot be set; expected training, defence, …")
@@ -140,14 +139,6 @@ def describe(source, net):
         "costs": dataclasses.asdict(exit_costs(net)),
         "sparsity": count_zeros(net.network),
     }
-
-
-def weights_digest(net):
-    """SHA-256, in hexadecimal, of a network's weights."""
-    digest = hashlib.sha256()
-    for weight in net.network.get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()
 
 
 def _compressed(source, config, data_dir):

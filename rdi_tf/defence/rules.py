@@ -37,6 +37,8 @@ def check_defence(config):
         _expect(defence, {"clean_share": 0.5}, "with defence.trades, which weighs the two by itself")
     if defence.alignment:
         _expect(defence, {"attack.norm": "linf"}, "with defence.alignment")
+        if defence.attack.algorithm == "wrm":
+            raise ConfigError("defence.alignment: expected 0 with 'wrm', whose epsilon is no radius to align within")
     if defence.name in ("worst_exit", "random_exit") and defence.attack.loss == "dlr_targeted":
         raise ConfigError(f"defence.attack.loss: expected another than 'dlr_targeted' with the defence {defence.name}")
     if defence.attack.loss == "divergence":

@@ -35,13 +35,13 @@ def kept_logits(bench, attacks):
     """
     names = bench.net.exit_names
     wanted = [a for a in attacks if not a.on_survivors and not depends_on_rule(a.form, names)]
-    found = {}
+    found, clean = {}, bench.clean  # an error of this pass is not one of a file
     for file in sorted(bench.results.glob("*.npz")):
         result = _result_beside(file)
         if result is None or not _fits(bench, result):
             continue
         with contextlib.suppress(DataError), readable_npz(file) as kept:
-            if _together(file, kept) and _same_network(bench, kept):
+            if _together(file, kept) and _same_network(bench, clean, kept):
                 found.update(_of_file(bench, kept, result, wanted, file.stem))
     return found
 
@@ -85,10 +85,10 @@ def _fits(bench, result):
     return not (result.attack_outputs == "policy" and get_policy(result.policy).averages)
 
 
-def _same_network(bench, kept):
+def _same_network(bench, clean, kept):
     if not {"labels", "clean"} <= set(kept):
         return False
-    labels, clean = (kept[name][: len(bench.labels)] for name in ("labels", "clean"))
-    if clean.shape != bench.clean.shape or not np.array_equal(labels, bench.labels):
+    labels, kept_clean = (kept[name][: len(bench.labels)] for name in ("labels", "clean"))
+    if kept_clean.shape != clean.shape or not np.array_equal(labels, bench.labels):
         return False
-    return np.allclose(clean, bench.clean, rtol=0, atol=SAME_LOGITS)
+    return np.allclose(kept_clean, clean, rtol=0, atol=SAME_LOGITS)

@@ -5,8 +5,6 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from rdi_tf.calibration_source import image_digest
 from rdi_tf.config import AttackConfig
 from rdi_tf.distribution import Cluster
@@ -53,10 +51,7 @@ class BenchOptions:
         Returns:
           str of twelve hexadecimal digits.
         """
-        work = (attack, image_digest(images), self.seed, self.batch_size)
+        work = (attack, image_digest(images), self.seed, self.batch_size, net.weights_digest())
         # Replicas round batches up to a multiple of their number, and draw random starts of their own.
         replicas = () if self.cluster.replicas == 1 else (self.cluster.replicas,)
-        digest = hashlib.sha256(repr((*work, *replicas)).encode())
-        for weight in net.get_weights():
-            digest.update(np.ascontiguousarray(weight).tobytes())
-        return digest.hexdigest()[:12]
+        return hashlib.sha256(repr((*work, *replicas)).encode()).hexdigest()[:12]

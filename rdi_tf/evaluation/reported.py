@@ -95,7 +95,8 @@ def reported_beside(result, config):
     Returns:
       (name, rows) as `reported_rows`'; ("", {}) too for other images than the test split's, for another exit rule than
       the paper's, and for suites whose rows share names with the paper's without meaning the same. The worst case is
-      left out where not all of the paper's attacks were made, of which it is the worst, or others, too.
+      left out where not all of the paper's attacks were made, of which it is the worst, or others, too; the random
+      attack, which the paper has in a table of its own, may have been made.
     """
     if result.split != "test" or result.suite not in PAPER_SUITES or result.policy != "entropy":
         return "", {}

@@ -37,6 +37,8 @@ class Search:
         """Why it cannot search the ball of `attack`, in words, or None."""
         if attack.norm not in self.norms:
             return f"it does not search {attack.norm} balls"
+        if attack.algorithm == "wrm" and "algorithm" in self.changes:
+            return "wrm's epsilon weighs its loss and is no radius"
         if num_classes < self.classes:
             return f"it needs {self.classes} classes, the network has {num_classes}"
         return None

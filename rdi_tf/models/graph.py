@@ -58,11 +58,6 @@ def ordered_nodes(tensors, stop=()):
     return found
 
 
-def ancestors(tensor):
-    """Layers on which a Keras tensor depends, in an order in which they can run; a layer called twice appears twice."""
-    return [node.layer for node in ordered_nodes([tensor])]
-
-
 def node_tensors(node):
     """The Keras tensors that a node puts out, as a flat list."""
     return tf.nest.flatten(node.outputs)

@@ -209,8 +209,8 @@ def test_export_command_then_verify_against_the_run(trained_run, tmp_path):
     assert (again.exit_code, again.stdout) == (2, "")
     assert "exists already" in again.stderr
 
-    arguments = ["verify", str(bundle.path), "--run", str(run), "--limit", "60", "--attacked", "40", "--json"]
-    found = rdi_tf(*arguments)
+    arguments = ["verify", str(bundle.path), "--run", str(run), "--limit", "60"]
+    found = rdi_tf(*arguments, "--attacked", "40", "--json")
     assert found.exit_code == 0, found.output
     checks = {check["name"]: check for check in json.loads(found.stdout)["checks"]}
     assert checks["logits against Keras"]["values"]["largest_difference"] <= 1e-4
@@ -221,7 +221,7 @@ def test_export_command_then_verify_against_the_run(trained_run, tmp_path):
     assert (clean["images"], robust["images"]) == (60, 40)
 
     assert rdi_tf("calibrate", str(run), "--set", "policy.name=margin").exit_code == 0
-    stale = rdi_tf(*arguments[:-1], "--attack", "none")
+    stale = rdi_tf(*arguments, "--attack", "none")
     assert stale.exit_code == 2
     assert "FAILS  exit rule and thresholds: bundle ('entropy'" in stale.stdout
     assert "does not hold" in stale.stdout

@@ -17,6 +17,7 @@ from rdi_tf.export.runner import StageChain, check_batch
 from rdi_tf.policies import check_exit_logits, check_exit_thresholds, get_policy, log_softmax
 
 REMEMBERED_RUNS = 32  # runs of a stage from which its next duration is foretold
+SKIPS_UNTIL_RETRY = 32  # of a stage in a row; trying a slow stage again after each would break every second deadline
 WARM_UP_RUNS = 3
 
 
@@ -89,7 +90,7 @@ class Cascade:
         Args:
           bundle: a `Bundle`, or the path of one.
           num_threads: threads that each stage may use.
-          lazy: load a stage only when an image first gets there.
+          lazy: load a stage only when an image first gets there, which that image's answer waits for.
           thresholds: one for each exit but the last; None for the manifest's.
           clock: callable giving seconds, for all times and deadlines.
 
@@ -104,6 +105,7 @@ class Cascade:
         self.thresholds = manifest.policy.thresholds if thresholds is None else thresholds
         self._clock = clock
         self._durations = [deque(maxlen=REMEMBERED_RUNS) for _ in manifest.stages]
+        self._skips = [0] * len(manifest.stages)  # in a row, for what the durations foretold
         self._chain = StageChain(self.bundle.path, manifest.stages, num_threads, lazy)
 
     @property
@@ -150,8 +152,10 @@ class Cascade:
           image: float array (height, width, channels) in [0, 1].
           deadline_ms: milliseconds within which to answer, or None. No stage is started after it, nor one that is
             likely to end after it (the median of that stage's latest runs on single images tells, so `warm_up` first);
-            the answer is then that of the last exit that was reached. The first stage always runs, and a stage is never
-            broken off.
+            the answer is then that of the last exit that was reached. A stage that was skipped SKIPS_UNTIL_RETRY times
+            in a row as too slow is tried once more, since only a run can show that it has become faster: that answer
+            may come after the deadline. The first stage always runs, and a stage is never broken off; nor is the
+            loading of one (`lazy`), which counts against the deadline but is no part of the stage's time.
 
         Returns:
           The `Prediction`.
@@ -163,6 +167,7 @@ class Cascade:
         started = self._clock()
         images = self._images(np.asarray(image)[None])
         _check_deadline(deadline_ms)
+        self._chain.runner(0)
         carried, seconds = images, []
         logits = np.empty((1, len(self.exit_names), len(self.bundle.manifest.labels)))
         for index, threshold in enumerate((*self._thresholds, math.inf)):
@@ -171,10 +176,11 @@ class Cascade:
             ended = self._clock()
             seconds.append(ended - begun)
             self._durations[index].append(ended - begun)
+            self._skips[index] = 0
             logits[:, index] = stage_logits
             log_probabilities, score = self._judge(logits[:, : index + 1])
             leaves = score[0] < threshold
-            late = not leaves and self._is_late(index + 1, self._clock() - started, deadline_ms)
+            late = not (leaves or self._ends_in_time(index + 1, started, deadline_ms))
             if leaves or late:
                 break
         prediction = int(log_probabilities[0].argmax())
@@ -198,7 +204,7 @@ class Cascade:
           images: float array (batch, height, width, channels) in [0, 1], batch >= 1. Where the bundle's files have a
             fixed batch size, each stage is run as often as its images need.
           deadline_ms: milliseconds within which to answer for all of them, or None: no stage is started after it, and
-            the images that are left then are answered by the exit that they have reached.
+            the images that are left then are answered by the exit that they have reached. Loading is as for `predict`.
 
         Returns:
           The `BatchPrediction`.
@@ -210,6 +216,7 @@ class Cascade:
         started = self._clock()
         images = self._images(images)
         _check_deadline(deadline_ms)
+        self._chain.runner(0)
         answer = _empty_answer(len(images))
         staying, carried, logits, ran, seconds = np.arange(len(images)), images, [], [], []
         for index, threshold in enumerate((*self._thresholds, math.inf)):
@@ -220,7 +227,7 @@ class Cascade:
             logits.append(stage_logits)
             log_probabilities, scores = self._judge(np.stack(logits, axis=1).astype(np.float64))
             leaves = scores < threshold
-            late = deadline_ms is not None and 1000 * (self._clock() - started) >= deadline_ms
+            late = not (leaves.all() or self._begins_in_time(index + 1, started, deadline_ms))
             taken = np.ones_like(leaves) if late else leaves
             _fill(answer, staying[taken], index, log_probabilities[taken], scores[taken], ~leaves[taken])
             if taken.all():
@@ -271,12 +278,32 @@ class Cascade:
         log_probabilities = self.policy.combine(log_softmax(logits))
         return log_probabilities[:, -1], self.policy.uncertainty(log_probabilities)[:, -1]
 
-    def _is_late(self, stage, elapsed, deadline_ms):
-        if deadline_ms is None:
+    def _begins_in_time(self, stage, started, deadline_ms):
+        """Whether a stage can begin before the deadline; it is loaded first, which may be what takes too long."""
+        if self._is_past(started, deadline_ms):
+            return False
+        self._chain.runner(stage)
+        return not self._is_past(started, deadline_ms)
+
+    def _ends_in_time(self, stage, started, deadline_ms):
+        """Whether a stage can begin before the deadline and, by what is known of it, end before it.
+
+        What is known of a stage that is not run would never change: after enough skips it is forgotten.
+        """
+        if not self._begins_in_time(stage, started, deadline_ms):
             return False
         known = self._durations[stage]
-        expected = float(np.median(known)) if known else 0.0
-        return 1000 * (elapsed + expected) >= deadline_ms
+        if deadline_ms is None or not known or not self._is_past(started, deadline_ms, float(np.median(known))):
+            return True
+        if self._skips[stage] < SKIPS_UNTIL_RETRY:
+            self._skips[stage] += 1
+            return False
+        known.clear()
+        return True
+
+    def _is_past(self, started, deadline_ms, expected=0.0):
+        """Whether the deadline has passed, or will have in `expected` seconds."""
+        return deadline_ms is not None and 1000 * (self._clock() - started + expected) >= deadline_ms
 
 
 def _check_deadline(deadline_ms):

@@ -7,8 +7,9 @@ import pytest
 
 from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.export import Bundle, Cascade, Unsplit
+from rdi_tf.export.cascade import SKIPS_UNTIL_RETRY
 from rdi_tf.export.manifest import ExitPolicy, Quantisation
-from rdi_tf.export.runner import StageChain, dequantise, quantise
+from rdi_tf.export.runner import ModelRunner, StageChain, dequantise, quantise
 from rdi_tf.policies import decide, get_policy
 from rdi_tf.thresholds import equal_share
 
@@ -23,27 +24,46 @@ def cascade(tiny_bundle):
     return Cascade(tiny_bundle())
 
 
+class Clock:
+    """Stands still but for `stages[k]` seconds that stage k takes, and `loading` seconds that loading any takes."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.stages = [0.010, 0.020, 0.040]
+        self.loading = 0.050
+
+    def __call__(self):
+        return self.now
+
+
 @pytest.fixture
-def timed(tiny_bundle):
-    """(cascade, clock): time stands still but for `clock.stages[k]` seconds that stage k takes."""
+def make_timed(tiny_bundle, monkeypatch):
+    """Function: options of a `Cascade` -> (cascade, its `Clock`)."""
 
-    class Clock:
-        now = 0.0
-        stages = [0.010, 0.020, 0.040]
+    def make(**options):
+        clock = Clock()
+        cascade = Cascade(tiny_bundle(), clock=clock, **options)
+        run, load = cascade.chain.run, ModelRunner.__init__
 
-        def __call__(self):
-            return self.now
+        def timed_run(index, carried):
+            clock.now += clock.stages[index]
+            return run(index, carried)
 
-    clock = Clock()
-    cascade = Cascade(tiny_bundle(), clock=clock)
-    run = cascade.chain.run
+        def timed_load(*arguments):
+            clock.now += clock.loading
+            load(*arguments)
 
-    def timed_run(index, carried):
-        clock.now += clock.stages[index]
-        return run(index, carried)
+        monkeypatch.setattr(cascade.chain, "run", timed_run)
+        monkeypatch.setattr(ModelRunner, "__init__", timed_load)
+        return cascade, clock
 
-    cascade.chain.run = timed_run
-    return cascade, clock
+    return make
+
+
+@pytest.fixture
+def timed(make_timed):
+    """(cascade, clock) with all stages loaded."""
+    return make_timed()
 
 
 def never_leave(cascade):
@@ -176,6 +196,67 @@ def test_a_stage_that_would_end_too_late_is_not_started(timed, images):
     assert cascade.predict(images[0], deadline_ms=29).exit_name == "branch_1"
     late = cascade.predict(images[0], deadline_ms=1)
     assert (late.exit_name, late.by_deadline) == ("branch_1", True)
+
+
+def test_a_stage_that_was_slow_is_tried_again(timed, images):
+    cascade, clock = timed
+    never_leave(cascade)
+    clock.stages = [0.010, 0.400, 0.040]
+    for _ in range(40):
+        cascade.predict(images[0])
+    clock.stages = [0.010, 0.020, 0.040]
+    answers = [cascade.predict(images[0], deadline_ms=71) for _ in range(SKIPS_UNTIL_RETRY + 5)]
+    assert [one.by_deadline for one in answers] == [True] * SKIPS_UNTIL_RETRY + [False] * 5
+    assert answers[-1].exit_name == "main"
+
+
+def test_a_stage_that_stays_slow_breaks_few_deadlines(timed, images):
+    cascade, _ = timed
+    cascade.warm_up(images[0])
+    never_leave(cascade)
+    answers = [cascade.predict(images[0], deadline_ms=29) for _ in range(3 * (SKIPS_UNTIL_RETRY + 1))]
+    # stage 2 ends at 30 ms
+    assert [one.latency_ms > 29 for one in answers] == ([False] * SKIPS_UNTIL_RETRY + [True]) * 3
+
+
+def test_a_deadline_that_no_later_stage_could_meet_says_nothing_of_their_speed(timed, images):
+    cascade, _ = timed
+    cascade.warm_up(images[0])
+    never_leave(cascade)
+    for _ in range(2 * SKIPS_UNTIL_RETRY):
+        assert cascade.predict(images[0], deadline_ms=10).exit_name == "branch_1"
+    assert cascade.predict(images[0], deadline_ms=29).exit_name == "branch_1"
+
+
+def test_loading_counts_against_the_deadline_but_is_no_part_of_a_stages_time(make_timed, images):
+    cascade, _ = make_timed(lazy=True)
+    never_leave(cascade)
+    # 50 ms for each file, 10 + 20 + 40 ms for the stages
+    first, second, third, fourth = (cascade.predict(images[0], deadline_ms=75) for _ in range(4))
+    assert (first.exit_name, first.by_deadline, first.latency_ms) == ("branch_1", True, pytest.approx(50 + 10 + 50))
+    assert (second.exit_name, second.by_deadline, second.latency_ms) == ("branch_2", True, pytest.approx(30 + 50))
+    assert first.stage_latency_ms == pytest.approx((10,))
+    assert second.stage_latency_ms == pytest.approx((10, 20))
+    for later in (third, fourth):
+        assert (later.exit_name, later.by_deadline, later.latency_ms) == ("main", False, pytest.approx(70))
+
+
+def test_no_stage_is_loaded_after_the_deadline(make_timed, images):
+    cascade, _ = make_timed(lazy=True)
+    never_leave(cascade)
+    for answer in (cascade.predict, cascade.predict_batch):
+        late = answer(images[0] if answer == cascade.predict else images[:3], deadline_ms=10)
+        assert np.all(late.by_deadline)
+        assert cascade.loaded_stages == (True, False, False)
+
+
+def test_loading_counts_against_a_batchs_deadline(make_timed, images):
+    cascade, _ = make_timed(lazy=True)
+    never_leave(cascade)
+    batches = [cascade.predict_batch(images[:5], deadline_ms=75) for _ in range(3)]
+    assert [batch.stage_images for batch in batches] == [(5,), (5, 5), (5, 5, 5)]
+    assert [batch.by_deadline.all() for batch in batches] == [True, True, False]
+    assert batches[1].stage_latency_ms == pytest.approx((10, 20))
 
 
 def test_who_is_sure_leaves_before_the_deadline_matters(timed, images):

@@ -13,6 +13,8 @@ import java.util.List;
 public final class Cascade implements Closeable {
     /** Runs of a stage from which its next duration is foretold. */
     private static final int REMEMBERED_RUNS = 32;
+    /** Of a stage in a row; trying a slow stage again after each would break every second deadline. */
+    static final int SKIPS_UNTIL_RETRY = 32;
 
     /** Tells the time; tests have one that they move. */
     interface Clock {
@@ -31,6 +33,8 @@ public final class Cascade implements Closeable {
     private final Clock clock;
     private final List<LoadedPiece> stages = new ArrayList<>();
     private final List<RecentTimes> durations = new ArrayList<>();
+    /** Of each stage, in a row, for what the durations foretold. */
+    private final int[] skips;
     private double[] thresholds;
 
     /** Loads every stage of a bundle. */
@@ -43,6 +47,7 @@ public final class Cascade implements Closeable {
         this.clock = clock;
         manifest = bundle.manifest;
         thresholds = manifest.thresholds();
+        skips = new int[manifest.stages.size()];
         try {
             for (Piece stage : manifest.stages) {
                 stages.add(new LoadedPiece(bundle, stage, loader));
@@ -75,8 +80,10 @@ public final class Cascade implements Closeable {
      *
      * @param image height x width x channels numbers in [0, 1]
      * @param deadlineMs milliseconds within which to answer. No stage is started after it, nor one that is likely to
-     *     end after it (the median of its latest runs tells); the answer is then that of the last exit reached. The
-     *     first stage always runs, and a stage is never broken off
+     *     end after it (the median of its latest runs tells); the answer is then that of the last exit reached. A stage
+     *     that was skipped some dozens of times in a row as too slow is tried once more, since only a run can show that
+     *     it has become faster: that answer may come after the deadline. The first stage always runs, and a stage is
+     *     never broken off
      */
     public Prediction predict(float[] image, double deadlineMs) throws BundleException {
         final long started = clock.nanos();
@@ -94,7 +101,7 @@ public final class Cascade implements Closeable {
             ExitPolicy.Verdict verdict = manifest.policy.judge(Arrays.copyOf(logits, exit + 1));
             scores[exit] = verdict.score;
             boolean leaves = exit == exits - 1 || verdict.score < thresholds[exit];
-            boolean late = !leaves && isLate(exit + 1, clock.nanos() - started, deadlineMs);
+            boolean late = !leaves && !endsInTime(exit + 1, started, deadlineMs);
             if (leaves || late) {
                 int reached = exit + 1;
                 return new Prediction(manifest.labels.get(verdict.prediction), verdict, Arrays.copyOf(scores, reached),
@@ -120,6 +127,7 @@ public final class Cascade implements Closeable {
         run(index, image);
         long nanos = clock.nanos() - begun;
         durations.get(index).add(nanos);
+        skips[index] = 0;
         return nanos;
     }
 
@@ -159,7 +167,29 @@ public final class Cascade implements Closeable {
         }
     }
 
-    private boolean isLate(int stage, long elapsed, double deadlineMs) {
-        return (elapsed + durations.get(stage).median()) / 1e6 >= deadlineMs;
+    /**
+     * Whether a stage can begin before the deadline and, by what is known of it, end before it.
+     *
+     * <p>What is known of a stage that is not run would never change: after enough skips it is forgotten.
+     */
+    private boolean endsInTime(int stage, long started, double deadlineMs) {
+        if (isPast(started, deadlineMs, 0)) {
+            return false;
+        }
+        RecentTimes known = durations.get(stage);
+        if (!isPast(started, deadlineMs, known.median())) {
+            return true;
+        }
+        if (skips[stage] < SKIPS_UNTIL_RETRY) {
+            skips[stage]++;
+            return false;
+        }
+        known.clear();
+        return true;
+    }
+
+    /** Whether the deadline has passed, or will have in so many nanoseconds. */
+    private boolean isPast(long started, double deadlineMs, double expected) {
+        return (clock.nanos() - started + expected) / 1e6 >= deadlineMs;
     }
 }

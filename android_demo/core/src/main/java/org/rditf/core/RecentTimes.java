@@ -15,6 +15,11 @@ final class RecentTimes {
         nanos[added++ % nanos.length] = duration;
     }
 
+    /** Forgets all. */
+    void clear() {
+        added = 0;
+    }
+
     /** The median of what is remembered; 0 if nothing is. */
     double median() {
         int known = Math.min(added, nanos.length);

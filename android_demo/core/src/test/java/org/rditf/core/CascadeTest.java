@@ -65,6 +65,58 @@ public class CascadeTest {
     }
 
     @Test
+    public void stageThatWasSlowIsTriedAgain() throws Exception {
+        Cascade cascade = cascade(UNSURE, UNSURE, SURE_OF_7);
+        loader.nanos.put("stage_3.tflite", 400_000_000L);
+        for (int run = 0; run < 40; run++) {
+            cascade.predict(image);
+        }
+        loader.nanos.put("stage_3.tflite", 40_000_000L);
+        for (int answer = 0; answer < Cascade.SKIPS_UNTIL_RETRY + 5; answer++) {
+            Prediction found = cascade.predict(image, 50);
+            assertEquals(answer < Cascade.SKIPS_UNTIL_RETRY, found.byDeadline);
+            assertEquals(found.byDeadline ? 1 : 2, found.exit);
+        }
+        assertEquals(40_000_000L, cascade.typicalNanos(2));
+    }
+
+    @Test
+    public void stageThatStaysSlowBreaksFewDeadlines() throws Exception {
+        Cascade cascade = cascade(UNSURE, UNSURE, SURE_OF_7);
+        loader.nanos.put("stage_3.tflite", 50_000_000L);
+        cascade.predict(image);
+        for (int round = 0; round < 3; round++) {
+            for (int skip = 0; skip < Cascade.SKIPS_UNTIL_RETRY; skip++) {
+                assertEquals(1, cascade.predict(image, 40).exit);
+            }
+            assertEquals(50_000_000L, cascade.predict(image, 40).nanos);
+        }
+    }
+
+    @Test
+    public void deadlineThatNoLaterStageCouldMeetSaysNothingOfTheirSpeed() throws Exception {
+        Cascade cascade = cascade(UNSURE, UNSURE, SURE_OF_7);
+        loader.nanos.put("stage_1.tflite", 10_000_000L);
+        loader.nanos.put("stage_2.tflite", 20_000_000L);
+        cascade.predict(image);
+        for (int answer = 0; answer < 2 * Cascade.SKIPS_UNTIL_RETRY; answer++) {
+            assertEquals(0, cascade.predict(image, 10).exit);
+        }
+        assertEquals(0, cascade.predict(image, 29).exit);
+    }
+
+    @Test
+    public void loadingIsNoPartOfAStagesTime() throws Exception {
+        loader.loadNanos = 400_000_000L;
+        Cascade cascade = cascade(UNSURE, UNSURE, SURE_OF_7);
+        loader.nanos.put("stage_3.tflite", 40_000_000L);
+        Prediction first = cascade.predict(image, 50);
+        assertEquals(2, first.exit);
+        assertEquals(40_000_000L, first.nanos);
+        assertEquals(40_000_000L, cascade.typicalNanos(2));
+    }
+
+    @Test
     public void firstStageAlwaysRuns() throws Exception {
         loader.nanos.put("stage_1.tflite", 5_000_000L);
         Prediction found = cascade(UNSURE, UNSURE, UNSURE).predict(image, 5);

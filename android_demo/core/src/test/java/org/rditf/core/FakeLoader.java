@@ -14,7 +14,9 @@ final class FakeLoader implements StageLoader, Cascade.Clock {
     final Map<String, Integer> runs = new LinkedHashMap<>();
     final Map<String, byte[]> inputs = new LinkedHashMap<>();
     int open;
-    /** Moves only while files run. */
+    /** Time that loading a file takes. */
+    long loadNanos;
+    /** Moves only while files are loaded and run. */
     private long now;
 
     @Override
@@ -25,6 +27,7 @@ final class FakeLoader implements StageLoader, Cascade.Clock {
     @Override
     public StageRunner load(Bundle bundle, final Piece piece) {
         open++;
+        now += loadNanos;
         return new StageRunner() {
             @Override
             public Steps run(ByteBuffer input, Map<String, ByteBuffer> outputs) {

@@ -105,6 +105,14 @@ def test_another_shape_does_not_fit(tmp_path, checkpoints, number):
         Checkpoints(tmp_path, number=tf.Variable(tf.zeros(7))).restore()
 
 
+def test_one_that_lacks_a_part_does_not_fit(tmp_path, checkpoints, number):
+    save(checkpoints, number, 3)
+    parts = {"number": tf.Variable(tf.zeros(100)), "average": tf.Module()}
+    parts["average"].value = tf.Variable(1.0)
+    with pytest.raises(CheckpointError, match="ckpt-3: a checkpoint that does not fit"):
+        Checkpoints(tmp_path, **parts).restore()
+
+
 def test_a_folder_without_checkpoints_but_with_something_is_refused(tmp_path, checkpoints):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(CheckpointError, match="holds something, but no checkpoint"):

@@ -76,8 +76,9 @@ class Checkpoints:
         problems = []
         for place, prefix in self._newest_first():
             try:
-                self._checkpoint.restore(str(prefix))
-            except (tf.errors.OpError, IndexError, ValueError, OSError) as error:
+                # A part that the file does not have would keep the weights it was made with, without a word.
+                self._checkpoint.read(str(prefix)).assert_existing_objects_matched()
+            except (tf.errors.OpError, AssertionError, IndexError, ValueError, OSError) as error:
                 problems.append(f"{place}: a checkpoint that does not fit: {str(error).splitlines()[0]}")
                 continue
             for problem in problems:

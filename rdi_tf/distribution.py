@@ -252,6 +252,14 @@ def replicas_in_sync():
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def in_any_replica(flag):
+    """Whether a bool scalar tensor is true in any of the replicas that share a training step, asked inside of one."""
+    if replicas_in_sync() == 1:
+        return flag
+    counted = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(flag, tf.float32))
+    return counted > 0
+
+
 def for_fit(results):
     """What a train_step returns, so that `fit` reports it as it is.
 

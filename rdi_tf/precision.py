@@ -67,24 +67,30 @@ def gradient_scaled(function):
 def unscaled(gradients):
     """Gradients of a loss times `FLOAT16_SCALE`, without the scale; all zero where one of them overflowed.
 
-    An update that float16 cannot hold is left out, as loss scaling usually does; the iteration counts.
+    What float16 cannot hold is left out of the update, as loss scaling usually does; the iteration counts.
     """
     sound = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
     return [tf.where(sound, gradient / FLOAT16_SCALE, 0.0) for gradient in gradients]
+
+
+def overflowed(gradients):
+    """Whether what `unscaled` gave had overflowed: a bool scalar tensor."""
+    return tf.reduce_all([tf.reduce_all(gradient == 0) for gradient in gradients])
 
 
 def as_float32(model):
     """The same model with float32 layers, for saving: itself, if it computes in no other type.
 
     Args:
-      model: tf_keras model that its configuration rebuilds, e.g. `rdi_tf.network.RDINet`.
+      model: `rdi_tf.network.RDINet`.
 
     Returns:
-      A model of the same class with the same weights.
+      An `RDINet` with the same weights and the same record of how it was trained.
     """
     if not computes_in_float16(model):
         return model
-    twin = type(model).from_config(_with_float32(model.get_config()))
+    config = model.get_config()
+    twin = type(model).from_config({**config, "network": _with_float32(config["network"])})
     twin.set_weights(model.get_weights())
     return twin
 

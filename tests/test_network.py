@@ -157,6 +157,21 @@ def test_wrong_number_of_exit_weights():
         compiled(exit_weights=(1.0, 1.0, 1.0))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_images_that_an_epsilon_is_no_share_of_are_refused(batch, dtype):
+    images, labels = batch
+    with pytest.raises(Exception, match="divide levels of 0 to 255 by 255"):  # TensorFlow's, around ours
+        compiled().fit((255 * images).astype(dtype), labels, verbose=0)
+
+
+def test_keras_own_evaluation_is_refused(batch):
+    net = compiled()
+    with pytest.raises(ConfigError, match="rdi_tf.evaluate for a run"):
+        net.evaluate(*batch)
+    with pytest.raises(ConfigError, match="validation_data"):
+        net.fit(*batch, validation_data=batch, verbose=0)
+
+
 def test_outputs_must_be_named_as_exits():
     images = keras.Input((4,))
     outputs = [keras.layers.Dense(3, name=name)(images) for name in ("branch_2", "main")]

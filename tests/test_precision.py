@@ -7,7 +7,7 @@ import tensorflow as tf
 from rdi_tf._keras import keras
 from rdi_tf.config import AttackConfig, Config, DefenceConfig
 from rdi_tf.network import build, load
-from rdi_tf.precision import as_float32, computes_in_float16, gradient_scaled, precision, unscaled
+from rdi_tf.precision import FLOAT16_SCALE, as_float32, computes_in_float16, gradient_scaled, precision, unscaled
 
 MODEL = Config.load("digits-smallcnn").with_settings(["model.dropout=0.0"])
 
@@ -42,6 +42,13 @@ def test_layers_compute_in_float16_and_logits_and_weights_are_float32(tmp_path):
     np.testing.assert_allclose(again(images), net(images), atol=0.02)
 
 
+def test_the_saved_model_says_how_it_was_trained():
+    config = MODEL.with_settings(["training.precision=mixed_float16"])
+    with precision("mixed_float16"):
+        net = build(config)
+    assert not computes_in_float16(as_float32(net)) and as_float32(net).config == config
+
+
 def test_as_float32_leaves_others_alone():
     net = build(MODEL)
     assert as_float32(net) is net
@@ -70,6 +77,18 @@ def test_an_update_that_overflows_is_left_out():
     np.testing.assert_array_equal(np.concatenate(unscaled(sound)), [1.0, -2.0, 0.5])
     for broken in (np.inf, np.nan):
         np.testing.assert_array_equal(np.concatenate(unscaled([*sound, tf.constant([broken])])), np.zeros(4))
+
+
+def test_what_overflowed_moves_nothing_and_is_counted():
+    net = mixed_net()
+    net.compile(keras.optimizers.SGD(0.1), defence=DefenceConfig("standard"), weight_decay=0.5)
+    before = net.get_weights()
+    for gradient, overflowed in ((np.inf, 1.0), (FLOAT16_SCALE, 0.5)):
+        net.update_weights(unscaled([tf.fill(v.shape, gradient) for v in net.trainable_variables]))
+        assert {m.name: float(m.result()) for m in net.metrics}["overflowed"] == overflowed
+        same = all(np.array_equal(a, b) for a, b in zip(before, net.get_weights(), strict=True))
+        assert same == (overflowed == 1.0)
+    assert int(net.optimizer.iterations) == 2
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "mixed_float16"])

@@ -14,9 +14,9 @@ from rdi_tf.defence.alignment import misalignment
 from rdi_tf.defence.losses import TrainingLoss
 from rdi_tf.defence.metrics import TrainingMetrics
 from rdi_tf.defence.weight_perturbation import moved
-from rdi_tf.distribution import for_fit, replica_seed, replicas_in_sync
-from rdi_tf.errors import ConfigError
-from rdi_tf.precision import FLOAT16_SCALE, computes_in_float16, unscaled
+from rdi_tf.distribution import for_fit, in_any_replica, replica_seed, replicas_in_sync
+from rdi_tf.errors import ConfigError, DataError
+from rdi_tf.precision import FLOAT16_SCALE, computes_in_float16, overflowed, unscaled
 from rdi_tf.seeds import fold, seed_scope
 
 # Streams of the random layers' numbers in one iteration, folded into its seed. Below zero: the attacks fold in exits.
@@ -24,6 +24,8 @@ _CRAFTING = -1
 _PASSES = {"clean": -2, "adversarial": -3}
 _ALIGNMENT = -4
 _REPLAYS = -5
+# By how much augmentation may leave the range of pixels.
+_ROUNDING = 1e-3
 
 
 class AdversarialModel(keras.Model):
@@ -72,7 +74,14 @@ class AdversarialModel(keras.Model):
         # Not by setattr, which would track it: its weights are this model's own.
         object.__setattr__(self, "_crafting_model", self if self.defence.training_mode else self.folded())
         self._kinds = kinds_of_images(self.defence)
-        self._measured = TrainingMetrics(self._kinds, self.exit_names)
+        self._measured = TrainingMetrics(self._kinds, self.exit_names, self._in_float16)
+
+    def evaluate(self, *args, **kwargs):
+        """Refused, by `ConfigError`: Keras would measure nothing. Validation data of `fit` comes here, too."""
+        raise ConfigError(
+            "evaluate, validation_data: Keras cannot measure a network of exits; use rdi_tf.evaluate for a run, "
+            "rdi_tf.evaluation.ExitAttacker for a network"
+        )
 
     @property
     def metrics(self):
@@ -126,6 +135,7 @@ class AdversarialModel(keras.Model):
         taken at other weights. The defence "free" makes several steps, which count as one iteration; see `_replay`.
         """
         images, labels = data
+        _check_range(images)
         if labels.dtype.is_integer:
             labels = tf.one_hot(labels, self.num_classes)
         iteration = tf.identity(self.optimizer.iterations)
@@ -205,13 +215,20 @@ class AdversarialModel(keras.Model):
     def update_weights(self, gradients):
         """Apply the gradients of this replica's mean loss; the optimiser adds up those of all replicas.
 
+        In mixed float16, gradients that overflowed on one replica add nothing on any, nor does weight decay; momentum
+        goes on.
+
         Args:
-          gradients: of each trainable variable, in order.
+          gradients: of each trainable variable, in order; all zero where they overflowed.
         """
         replicas = replicas_in_sync()
         variables = self.trainable_variables
+        lost = in_any_replica(overflowed(gradients)) if self._in_float16 else None
         if self._weight_decay:
             gradients = [g + self._weight_decay * v for g, v in zip(gradients, variables, strict=True)]
+        if lost is not None:
+            self._measured.overflowed(lost)
+            gradients = [tf.where(lost, 0.0, gradient) for gradient in gradients]
         if replicas > 1:
             gradients = [g / replicas for g in gradients]
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
@@ -224,6 +241,15 @@ class AdversarialModel(keras.Model):
         with seed_scope(seed):
             logits = self(images, training=True)
         return logits if self.defence.outputs == "exits" else outputs_of(self.defence.outputs, logits)
+
+
+def _check_range(images):
+    """Refuse images that an epsilon is no share of: of levels from 0 to 255 it is next to nothing."""
+    wanted = "images: expected floating point values in [0, 1]; divide levels of 0 to 255 by 255"
+    if not images.dtype.is_floating:
+        raise DataError(f"{wanted}, got {images.dtype.name}")
+    low, high = tf.reduce_min(images), tf.reduce_max(images)
+    tf.debugging.Assert((low >= -_ROUNDING) & (high <= 1 + _ROUNDING), [wanted, low, high])
 
 
 def kinds_of_images(defence):

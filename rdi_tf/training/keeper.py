@@ -187,6 +187,8 @@ class RunKeeper(keras.callbacks.Callback):
         self._saved_at = time.monotonic()
 
     def _validate(self, logs):
+        if float(logs.get("overflowed", 0)) == 1:
+            raise TrainingError(f"every gradient since the last validation overflowed float16; {_ADVICE}")
         # Batches that are kept would be skipped by the worker that finds them, while the others wait for it.
         alone = self._cluster.workers == 1
         folder = self._validation_folder if alone else None

@@ -1,13 +1,13 @@
 """Calibration of a run: thresholds from its validation split, kept in its model file."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 
 from rdi_tf.calibration_source import CalibrationSource, image_digest
 from rdi_tf.costs import network_costs
 from rdi_tf.data.batches import as_arrays, load_dataset
+from rdi_tf.data.sources import short_name
 from rdi_tf.errors import CheckpointError
 from rdi_tf.evaluation.policy_outputs import rule_to_aim_at
 from rdi_tf.evaluation.results import ExitCosts
@@ -120,7 +120,7 @@ class CalibrationImages:
           cluster: `rdi_tf.distribution.Cluster` in whose scope the network was made; None for one device.
         """
         images, labels = as_arrays(load_dataset(config.data, "validation", config.model.input_shape, data_dir), limit)
-        source = CalibrationSource(Path(config.data.name).name, "validation", len(images), image_digest(images))
+        source = CalibrationSource(short_name(config.data.name), "validation", len(images), image_digest(images))
         rule = rule_to_aim_at(config.policy.name, net.num_exits)
         seed = config.training.seed
         attacker = ExitAttacker(net, config.evaluation, seed, rule=rule, outputs="policy", cluster=cluster)

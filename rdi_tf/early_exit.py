@@ -89,7 +89,7 @@ class EarlyExitPredictor:
         staying, logits, ran = np.arange(len(images)), [], []
         predictions, exits = np.zeros(len(images), np.int32), np.zeros(len(images), np.int32)
         scores = np.zeros(len(images), np.float64)
-        carried = tf.constant(images, tf.float32)
+        carried = tf.constant(np.asarray(images, np.float32))
         for index, stage in enumerate(self._stages):
             stage_logits, carried = stage(carried)
             ran.append(len(staying))

@@ -18,6 +18,7 @@ from rdi_tf.data.batches import (
     check_num_classes,
     load_dataset,
 )
+from rdi_tf.data.sources import short_name
 from rdi_tf.errors import DataError
 
 MNIST, CIFAR, DIGITS = (28, 28, 1), (32, 32, 3), (8, 8, 1)
@@ -330,6 +331,13 @@ def test_unusable_tfds_sets(own_tfds_sets):
     assert "no (image, label) pairs" in message(lambda: load("captions", data_dir=own_tfds_sets))
     assert "not for image classification" in message(lambda: load("regression", data_dir=own_tfds_sets))
     assert "no split 'train', only extra" in message(lambda: load("no_train", data_dir=own_tfds_sets))
+
+
+def test_short_names(tmp_path):
+    (tmp_path / "pets").mkdir()
+    names = {"cifar10:3.0.2": "cifar10", "imagenette/160px-v2": "imagenette/160px-v2", f"{tmp_path}/pets": "pets"}
+    for name, short in {**names, "../gone/images": "images"}.items():
+        assert short_name(name) == short
 
 
 def test_unusable_folders(tmp_path, colours):

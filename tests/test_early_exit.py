@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from rdi_tf.early_exit import EarlyExitPredictor
 from rdi_tf.errors import ConfigError, DataError
@@ -46,6 +47,12 @@ def test_stages_are_traced_once_whatever_the_batch(tiny_net, predictor, images):
     for count in (1, 7, 200):
         predictor.predict(images[:count])
     assert [stage.experimental_get_tracing_count() for stage in predictor._stages] == [1, 1, 1]
+
+
+def test_images_of_other_types_are_the_same_images(predictor, images):
+    expected = predictor.predict(images).scores
+    for same in (images.astype("float64"), tf.constant(images.astype("float64")), images.tolist()):
+        np.testing.assert_array_equal(predictor.predict(same).scores, expected)
 
 
 def test_what_cannot_be_used_is_refused(tiny_net, predictor, images):

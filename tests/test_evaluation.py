@@ -18,6 +18,7 @@ from rdi_tf.errors import CheckpointError, ConfigError
 from rdi_tf.evaluation import suites, workbench
 from rdi_tf.evaluation.results import EvaluationResult
 from rdi_tf.evaluation.run import evaluate, evaluation_name
+from rdi_tf.evaluation.run_results import RESULT_DIGEST, text_digest
 from rdi_tf.evaluation.suites import Search, Suite
 from rdi_tf.evaluation.workbench import Workbench
 from rdi_tf.network import load
@@ -378,6 +379,42 @@ def test_what_is_not_a_finished_run_is_refused(run_dir, tmp_path):
     (run_dir / "model.keras").unlink()
     with pytest.raises(CheckpointError, match="no model.keras yet"):
         evaluate(run_dir)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attack": AttackConfig(algorithm="n_fgsm", epsilon=0.1, step_size=0.1)}, "evaluation"),
+        ({"attack": AttackConfig(epsilon=8.0)}, "evaluation.epsilon"),
+        ({"attack": AttackConfig(steps=0)}, "evaluation.steps"),
+        ({"limit": 0}, "limit: expected at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
+    ],
+)
+def test_what_a_configuration_refuses_is_refused_from_python_too(run_dir, options, message):
+    with pytest.raises(ConfigError, match=message):
+        evaluate(run_dir, "main", **options)
+    assert not list((run_dir / "evaluation").glob("*.json"))
+
+
+def test_attacks_may_be_a_list(run_dir):
+    options = {"limit": 20, "batch_size": 20, "checks": False}
+    found = evaluate(run_dir, ["main", "average"], **options)
+    assert [one.name for one in found.attacks] == ["main", "average"]
+
+
+def test_results_with_a_search_that_is_not_known_are_passed_over(run_dir):
+    options = {"limit": 20, "batch_size": 20, "checks": False}
+    evaluate(run_dir, "main", **options)
+    (file,) = (run_dir / "evaluation").glob("main-*.json")
+    table = json.loads(file.read_text())
+    table["attacks"][0]["search"]["patience"] = 3
+    file.write_text(json.dumps(table))
+    npz = file.with_suffix(".npz")
+    with np.load(npz) as kept:
+        arrays = {**kept, RESULT_DIGEST: np.array(text_digest(file.read_text()))}
+    np.savez(npz, **arrays)
+    assert "reused" not in evaluate(run_dir, "main", reuse=True, **options).provenance
 
 
 def test_a_network_without_thresholds_is_refused(run_dir):

@@ -180,6 +180,14 @@ def test_survivors_alone_are_attacked(attacker, net, batch):
     np.testing.assert_array_equal(found[survives], expected)
 
 
+def test_images_of_other_types_are_the_same_images(attacker, batch):
+    images, labels = batch
+    expected = attacker.logits(["main"], images, labels)["main"]
+    for same in (images.astype("float64"), images.tolist(), tf.constant(images)):
+        found = attacker.logits(["main"], same, labels.tolist())["main"]
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -189,6 +197,8 @@ def test_survivors_alone_are_attacked(attacker, net, batch):
         (lambda x, y: (x + 1, y), r"expected values in \[0, 1\]"),
         (lambda x, y: (x, y + 10), "labels: expected 0 to 9"),
         (lambda x, y: (x, y.astype("float32")), "labels: expected integers"),
+        (lambda x, y: (x, y[:7]), "labels: expected 10, one for each image, got 7"),
+        (lambda x, y: (x[:0], y[:0]), "images: expected one at least, got none"),
     ],
 )
 def test_unusable_images_and_labels_are_refused(change, message, attacker, batch):

@@ -1,5 +1,6 @@
 """Which of a run's evaluations count first."""
 
+import contextlib
 import dataclasses
 import json
 import zipfile
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 from rdi_tf.config import Config
+from rdi_tf.errors import DataError
 from rdi_tf.evaluation.results import ExitCosts, summarise
-from rdi_tf.evaluation.run_results import kept_evaluations
+from rdi_tf.evaluation.run_results import RESULT_DIGEST, kept_evaluations, text_digest
 from rdi_tf.policies import POLICIES
 from rdi_tf.runs import RunFolder
 
@@ -42,6 +44,17 @@ def keep(run, name, *, images=8, wrong=4, policy="entropy", thresholds=(0.5,), s
     )
     result.save(run.evaluation / f"{name}.json")
     np.savez(run.evaluation / f"{name}.npz", labels=labels)
+
+
+def test_logits_of_another_evaluation_are_not_drawn(run):
+    """As one leaves them that is killed between its two files."""
+    keep(run, "again")
+    (kept,) = kept_evaluations(run)
+    text = (run.evaluation / "again.json").read_text()
+    for digest, message in ((text_digest(text), None), (text_digest("older"), "not those of the result beside it")):
+        np.savez(kept.logits_file, labels=np.zeros(8, int), **{RESULT_DIGEST: np.array(digest)})
+        with pytest.raises(DataError, match=message) if message else contextlib.nullcontext():
+            kept.logits([])
 
 
 def has_now(run, policy, thresholds):

@@ -13,8 +13,8 @@ import pytest
 from rdi_tf.distribution import Cluster
 from rdi_tf.errors import ConfigError
 from rdi_tf.evaluation.batches import BatchFolder
-from rdi_tf.evaluation.kept import RESULT_DIGEST
 from rdi_tf.evaluation.results import EvaluationResult
+from rdi_tf.evaluation.run_results import RESULT_DIGEST
 from rdi_tf.evaluation.workbench import Workbench
 
 SCRIPT = Path(__file__).parent / "evaluating.py"

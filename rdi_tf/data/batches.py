@@ -121,7 +121,12 @@ def as_arrays(dataset, limit=None):
     Returns:
       images: float32 (n, height, width, channels) in [0, 1].
       labels: int32 (n,).
+
+    Raises:
+      DataError: a limit below 1, or examples that cannot be read.
     """
+    if limit is not None and limit < 1:
+        raise DataError(f"limit: expected at least 1, got {limit}")
     images, labels = _read(dataset, dataset.size if limit is None else min(limit, dataset.size))
     return (images / np.float32(255) if images.dtype == np.uint8 else images), labels
 

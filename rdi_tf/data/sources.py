@@ -82,11 +82,29 @@ def open_source(name, part, data_dir=None, download=False):
     if name == "digits":
         return _split_off_test(_digits(), part)
     path = Path(name).expanduser()
-    if ("/" in name or os.sep in name) and path.is_dir():
+    if _is_folder(name, path):
         return _folder(path, part)
-    if path.is_absolute() or name.startswith(("./", "../", "~")):
+    if _must_be_folder(name, path):
         raise DataError(f"data.name: no folder {name!r}")
     return _tfds(name, part, data_dir, download)
+
+
+def short_name(name):
+    """What a data set is called in results: a folder by its last part, a TFDS set without its version.
+
+    Args:
+      name: as `open_source`'s.
+    """
+    path = Path(name).expanduser()
+    return path.name if _is_folder(name, path) or _must_be_folder(name, path) else name.partition(":")[0]
+
+
+def _is_folder(name, path):
+    return ("/" in name or os.sep in name) and path.is_dir()
+
+
+def _must_be_folder(name, path):
+    return path.is_absolute() or name.startswith(("./", "../", "~"))
 
 
 def _split_off_test(source, part):

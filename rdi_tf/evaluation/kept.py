@@ -1,19 +1,18 @@
 """Exit logits that earlier evaluations kept in a run folder, for whoever asks the same of the same network again."""
 
 import contextlib
-import hashlib
 
 import numpy as np
 
 from rdi_tf.config import AttackConfig
 from rdi_tf.errors import DataError
 from rdi_tf.evaluation.results import EvaluationResult
+from rdi_tf.evaluation.run_results import text_digest, written_with
 from rdi_tf.evaluation.suites import depends_on_rule
 from rdi_tf.npz import readable_npz
+from rdi_tf.plain_values import build_dataclass
 from rdi_tf.policies import get_policy
 
-# In the logits' file: `text_digest` of the result that they were written with.
-RESULT_DIGEST = "result_sha256"
 # By how much a network's clean logits may differ from those that it gave then.
 SAME_LOGITS = 1e-3
 
@@ -46,11 +45,6 @@ def kept_logits(bench, attacks):
     return found
 
 
-def text_digest(text):
-    """Hexadecimal SHA-256 of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _result_beside(file):
     """The result whose logits a file holds; None where there is none that can be read: such a file is not used."""
     try:
@@ -62,7 +56,7 @@ def _result_beside(file):
 def _of_file(bench, kept, result, wanted, source):
     """What of the attacks that are wanted one evaluation kept, as `kept_logits` returns it."""
     there = {
-        (outcome.name.rpartition("/")[2], AttackConfig(**outcome.search)): outcome.name
+        (outcome.name.rpartition("/")[2], build_dataclass(AttackConfig, outcome.search)): outcome.name
         for outcome in result.attacks
         if outcome.kind == "attack" and outcome.name in kept
     }
@@ -73,7 +67,7 @@ def _of_file(bench, kept, result, wanted, source):
 def _together(file, kept):
     """Whether logits and result were written by the same evaluation: one may have been killed between the two files."""
     text = file.with_suffix(".json").read_text(encoding="utf-8")
-    return RESULT_DIGEST in kept and str(kept[RESULT_DIGEST]) == text_digest(text)
+    return written_with(kept) == text_digest(text)
 
 
 def _fits(bench, result):

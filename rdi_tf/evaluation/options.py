@@ -8,6 +8,7 @@ from pathlib import Path
 from rdi_tf.calibration_source import image_digest
 from rdi_tf.config import AttackConfig
 from rdi_tf.distribution import Cluster
+from rdi_tf.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ class BenchOptions:
     data_dir: Path | None = None
     progress: object = None
     cluster: Cluster = dataclasses.field(default_factory=lambda: Cluster(None))
+
+    def __post_init__(self):
+        for name in ("limit", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}: expected at least 1, got {value}")
 
     def key(self, net, attack, images):
         """Name of the work that unfinished batches belong to: whatever changes them changes it.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rdi_tf.errors import ConfigError
 from rdi_tf.evaluation.results import EvaluationResult
-from rdi_tf.evaluation.run import evaluate_bench, evaluation_name, in_file_name
+from rdi_tf.evaluation.run import evaluate_bench, evaluation_name, in_file_name, in_one_text
 from rdi_tf.evaluation.suites import depends_on_rule, plan_attacks
 from rdi_tf.evaluation.tables import images_in_words
 from rdi_tf.evaluation.workbench import Workbench
@@ -77,7 +77,7 @@ def compare_policies(run_dir, policies="all", attacks="paper", *, checks=True, r
 
     Args:
       run_dir: a run folder with a model.
-      policies: "all", or names of exit rules separated by commas.
+      policies: "all", or names of exit rules: a list, or one text with commas between them.
       attacks, checks, reuse, command: as `rdi_tf.evaluation.run.evaluate`'s.
       **options: fields of `rdi_tf.evaluation.options.BenchOptions`, but for policy.
 
@@ -88,6 +88,7 @@ def compare_policies(run_dir, policies="all", attacks="paper", *, checks=True, r
       ConfigError: an unknown rule or attack.
       CheckpointError, DataError: as `evaluate`'s.
     """
+    policies, attacks = in_one_text(policies), in_one_text(attacks)
     names = tuple(POLICIES) if policies == "all" else tuple(name.strip() for name in policies.split(","))
     if options.get("policy") is not None:
         raise ConfigError("policy and policies: expected one of the two, got both")

@@ -8,6 +8,7 @@ import tensorflow as tf
 from rdi_tf.attacks import SLOWDOWN, craft, form_names, loss_function, policy_form_names
 from rdi_tf.data.checks import check_images, check_labels
 from rdi_tf.distribution import Cluster, in_replicas
+from rdi_tf.errors import DataError
 from rdi_tf.evaluation.batches import BatchFolder
 from rdi_tf.evaluation.policy_outputs import combines, policy_losses
 from rdi_tf.policies import get_policy, log_softmax
@@ -76,7 +77,7 @@ class ExitAttacker:
         Raises:
           DataError: images that the network cannot take.
         """
-        self._check(images)
+        images, _ = self._checked(images)
         batches = [self._forward(self._pad(images[s]))[: s.stop - s.start].numpy() for s in self._slices(len(images))]
         return np.concatenate(batches)
 
@@ -97,7 +98,7 @@ class ExitAttacker:
           ConfigError: an unknown form.
           DataError: images or labels that the network cannot take.
         """
-        self._check(images, labels)
+        images, labels = self._checked(images, labels)
         exit_names = self.net.exit_names
         if len(exit_names) == 1 and (same := [form for form in forms if form in form_names(exit_names)]):
             others = [form for form in forms if form not in same]
@@ -151,17 +152,23 @@ class ExitAttacker:
           ConfigError: an unknown form.
           DataError: images or labels that the network cannot take.
         """
-        self._check(images, labels)
+        images, labels = self._checked(images, labels)
         batches = []
         for number, part in enumerate(self._slices(len(images))):
             found = self._craft(form)(self._batch_seed(number), self._pad(images[part]), self._pad(labels[part]))
             batches.append(found[: part.stop - part.start].numpy())
         return np.concatenate(batches)
 
-    def _check(self, images, labels=None):
+    def _checked(self, images, labels=None):
         check_images(images, self.net.network.input_shape[1:])
+        if len(images) == 0:
+            raise DataError("images: expected one at least, got none")
         if labels is not None:
             check_labels(labels, self.net.num_classes)
+            if len(labels) != len(images):
+                raise DataError(f"labels: expected {len(images)}, one for each image, got {len(labels)}")
+            labels = np.asarray(labels, np.int32)
+        return np.asarray(images, np.float32), labels
 
     def _form_logits(self, form, images, labels, folder, progress):
         kept, batches = BatchFolder(folder, self._cluster), []

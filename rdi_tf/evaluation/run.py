@@ -26,7 +26,7 @@ def evaluate(run_dir, attacks="paper", *, checks=True, reuse=False, command="", 
     Args:
       run_dir: a run folder with a calibrated model.
       attacks: a suite ("paper": every exit, average, max-average; "all": random too; "quick", "strong", "slowdown",
-        "none", "strict"), or attacks separated by commas (`rdi_tf.evaluation.suites`).
+        "none", "strict"), or attacks (`rdi_tf.evaluation.suites`): a list, or one text with commas between them.
       checks: whether to check that the figures can be trusted (`rdi_tf.evaluation.trust`).
       reuse: take what an earlier evaluation of the same network kept, for attacks that it ran in the same way and that
         do not depend on the exit rule.
@@ -42,6 +42,7 @@ def evaluate(run_dir, attacks="paper", *, checks=True, reuse=False, command="", 
       ConfigError: an unknown attack or exit rule.
       DataError: the data set cannot be had.
     """
+    attacks = in_one_text(attacks)
     bench = Workbench.open(run_dir, **options)
     name = evaluation_name(bench, attacks)
     bench = bench.apart(name)
@@ -119,6 +120,11 @@ def evaluation_name(bench, attacks):
     named = [] if attacks in PLAIN else [in_file_name(attacks)]
     unusual = _unusual(bench)
     return "-".join([*named, searched, *([in_file_name("-".join(unusual))] if unusual else []), *first])
+
+
+def in_one_text(names):
+    """Names with commas between them, as commands take them; a text is taken as it is."""
+    return names if isinstance(names, str) else ",".join(names)
 
 
 def in_file_name(items):

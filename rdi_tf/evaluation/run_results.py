@@ -1,13 +1,17 @@
 """The evaluations that a run folder holds. No TensorFlow."""
 
+import hashlib
 import json
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rdi_tf.errors import CheckpointError
+from rdi_tf.errors import CheckpointError, DataError
 from rdi_tf.evaluation.results import EvaluationResult
 from rdi_tf.npz import readable_npz
+
+# In a file of logits: `text_digest` of the result that they were written with.
+RESULT_DIGEST = "result_sha256"
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,25 @@ class KeptEvaluation:
           (dict from name to float array (n, exits, classes), labels (n,)).
 
         Raises:
-          DataError: a file that does not hold them.
+          DataError: a file that does not hold them, or that another evaluation wrote than the result beside it.
         """
         with readable_npz(self.logits_file, "exit logits") as arrays:
+            text = self.logits_file.with_suffix(".json").read_text(encoding="utf-8")
+            if written_with(arrays) not in (None, text_digest(text)):  # killed between the two files
+                raise DataError(
+                    f"{self.logits_file}: its exit logits are not those of the result beside it; evaluate again"
+                )
             return {name: arrays[name] for name in names}, arrays["labels"]
+
+
+def text_digest(text):
+    """Hexadecimal SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def written_with(arrays):
+    """`text_digest` of the result that a file of exit logits was written with; None where it does not say."""
+    return str(arrays[RESULT_DIGEST]) if RESULT_DIGEST in arrays else None
 
 
 def kept_evaluations(run):

@@ -20,12 +20,13 @@ from rdi_tf.calibration import CalibrationImages, exit_costs, load_run
 from rdi_tf.calibration_source import CalibrationSource
 from rdi_tf.config import AttackConfig, Config
 from rdi_tf.data.batches import as_arrays, load_dataset
+from rdi_tf.data.sources import short_name
 from rdi_tf.distribution import Cluster
 from rdi_tf.errors import CheckpointError
-from rdi_tf.evaluation.kept import RESULT_DIGEST, text_digest
 from rdi_tf.evaluation.options import BenchOptions
 from rdi_tf.evaluation.policy_outputs import combines
 from rdi_tf.evaluation.robustness import ExitAttacker
+from rdi_tf.evaluation.run_results import RESULT_DIGEST, text_digest
 from rdi_tf.evaluation.suites import Attacked, depends_on_rule
 from rdi_tf.network import RDINet
 from rdi_tf.policies import POLICIES, decide, get_policy
@@ -92,7 +93,7 @@ class Workbench:
 
         Raises:
           CheckpointError: no run, no model, or a model without thresholds where they are asked for.
-          ConfigError: an unknown exit rule.
+          ConfigError: an unknown exit rule, or an attack that no evaluation makes.
           DataError: the data set cannot be had.
         """
         options = BenchOptions(**options)
@@ -109,7 +110,8 @@ class Workbench:
 
     @classmethod
     def _of(cls, run, net, dataset, options):
-        attack = options.attack or net.config.evaluation
+        # As part of a configuration, so that what a configuration refuses is refused here, too.
+        attack = dataclasses.replace(net.config, evaluation=options.attack or net.config.evaluation).evaluation
         images, labels = as_arrays(dataset, options.limit)
         key = options.key(net, attack, images)
         return cls(
@@ -127,7 +129,7 @@ class Workbench:
             config=net.config,
             run=run,
             class_names=tuple(dataset.class_names),
-            dataset=Path(net.config.data.name).name,
+            dataset=short_name(net.config.data.name),
             split=options.split,
             whole=len(images) == dataset.size,
             cluster=options.cluster,

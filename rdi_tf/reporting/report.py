@@ -116,7 +116,8 @@ def _head_blocks(config, result, starts):
     found = f"{clean.accuracy:.2%} of {result.images:,} clean test images of {result.dataset} are called right"
     if result.worst_case is not None:
         label = tables.attack_label(result.worst_case_attack)
-        found += f", {result.worst_case:.2%} under the attack that does most harm ({label}; {_searched(result.attack)})"
+        search = next(one.search for one in result.attacks if one.name == result.worst_case_attack)
+        found += f", {result.worst_case:.2%} under the attack that does most harm ({label}; {_searched(search)})"
     if result.attacks:
         found += f", {result.per_image_worst_case:.2%} clean and under every attack"
     cost = (

@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 
 from rdi_tf.errors import ConfigError
 from rdi_tf.policies import check_exit_thresholds
@@ -11,6 +12,8 @@ DTYPES = ("float32", "float16", "dynamic_int8", "int8")
 TENSOR_DTYPES = ("float32", "int8")
 IMAGE, DIRECT, REQUANTISE = "image", "direct", "requantise"
 HANDOVERS = (IMAGE, DIRECT, REQUANTISE)
+# Control characters, halves of surrogate pairs, separators of lines and paragraphs.
+_NOT_TEXT = ("Cc", "Cs", "Zl", "Zp")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -32,8 +35,7 @@ def check_manifest(manifest):
         _fail(f"dtype: expected one of {', '.join(DTYPES)}, got {manifest.dtype!r}")
     if manifest.batch_size is not None and manifest.batch_size < 1:
         _fail(f"batch_size: expected at least 1, or null for any, got {manifest.batch_size}")
-    if not all(text.isprintable() for text in (manifest.name, *manifest.labels)):
-        _fail("name, labels: expected text that can be printed")
+    check_text(manifest.name, *manifest.labels)
     if manifest.costs.exit_names != manifest.exit_names:
         _fail(f"costs.exit_names: expected {manifest.exit_names}, got {manifest.costs.exit_names}")
     check_exit_thresholds(manifest.policy.name, manifest.policy.thresholds, exits)
@@ -45,6 +47,12 @@ def check_manifest(manifest):
         _fail("preprocessing: expected a divide_by above 0 and resize 'bilinear'")
     _check_files(manifest.files)
     _check_pieces(manifest)
+
+
+def check_text(*texts):
+    """Refuse, by `ConfigError`, names and labels that break a line or cannot be written as UTF-8."""
+    if any(unicodedata.category(character) in _NOT_TEXT for text in texts for character in text):
+        _fail("name, labels: expected text without control characters and line breaks")
 
 
 def _check_files(files):

@@ -10,7 +10,7 @@ from rdi_tf.export.bundle import Bundle, new_bundle
 from rdi_tf.export.convert import ExportOptions, convert_stages, convert_unsplit
 from rdi_tf.export.golden import CANDIDATES, write_golden
 from rdi_tf.export.manifest import FORMAT, ExitPolicy, Manifest, Preprocessing
-from rdi_tf.export.manifest_rules import MANIFEST
+from rdi_tf.export.manifest_rules import MANIFEST, check_text
 from rdi_tf.provenance import provenance
 from rdi_tf.runs import RunFolder
 
@@ -86,6 +86,7 @@ def export_network(
     if net.thresholds is None:
         raise CheckpointError("network: has no thresholds yet; calibrate it first")
     check_num_classes(labels, net.num_classes)
+    check_text(name, *labels)
     calibration = examples[0][: options.calibration_images]
     policy = ExitPolicy(policy_name, tuple(net.thresholds))
     with new_bundle(output, overwrite) as folder:

@@ -270,7 +270,7 @@ class Config:
         else:
             raise ConfigError(f"{text!r} is neither a preset ({', '.join(preset_names())}) nor a TOML file")
         try:
-            table = tomllib.loads(source.read_text(encoding="utf-8"))
+            table = tomllib.loads(source.read_text(encoding="utf-8-sig"))  # some editors begin with a mark
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{text} is not a TOML file: {error}") from error
         table.setdefault("name", Path(text).stem)

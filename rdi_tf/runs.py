@@ -52,7 +52,7 @@ class RunFolder:
         """Make a run folder for `config`, or take the one that is there if it has the same configuration.
 
         Args:
-          path: the folder; may exist if it is empty or a run folder.
+          path: the folder; may exist if it is empty, hidden files apart, or a run folder.
           config: the run's `Config`.
 
         Returns:
@@ -64,13 +64,14 @@ class RunFolder:
         run = cls(path)
         if run.config_file.exists():
             _refuse_difference(run, config)
-        elif run.path.is_dir() and any(run.path.iterdir()):
+        elif run.path.is_dir() and any(not path.name.startswith(".") for path in run.path.iterdir()):
             raise CheckpointError(f"{run.path} is not empty and not a run folder; choose another")
         try:
-            for folder in (run.checkpoints, run.logs, run.evaluation):
-                folder.mkdir(parents=True, exist_ok=True)
-            if not run.config_file.exists():
+            run.path.mkdir(parents=True, exist_ok=True)
+            if not run.config_file.exists():  # first: a process killed here leaves a run folder, or nothing that counts
                 write_atomic(run.config_file, config.to_toml())
+            for folder in (run.checkpoints, run.logs, run.evaluation):
+                folder.mkdir(exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"{run.path} cannot be made a run folder: {error.strerror}") from error
         return run
@@ -152,7 +153,10 @@ def atomic_path(path):
 
 def flush_to_disk(path):
     """Put a file, or a folder's list of names, on disk before it is renamed: a crash would otherwise leave it empty."""
-    descriptor = os.open(path, os.O_RDONLY)
+    is_folder = Path(path).is_dir()
+    if is_folder and os.name == "nt":
+        return  # Windows opens none, and flushes files only if they may be written to
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -109,6 +109,7 @@ def test_missing_files_are_named(folder):
         (lambda t: t["policy"].update(thresholds=[0.5, 2000.0]), "thresholds: expected -1 .* to 1000 .*got 2000.0"),
         (lambda t: t["policy"].update(thresholds=[0.5, float("nan")]), "expected finite numbers, got NaN"),
         (lambda t: t["policy"].update(name="psychic"), "policy: expected one of entropy"),
+        (lambda t: t.update(labels=["a\nb", *"123456789"]), "name, labels: expected text without control characters"),
         (lambda t: t["labels"].pop(), r"stages\[0\]: expected logits of shape \(1, 9\), got \(1, 10\)"),
         (lambda t: t.update(batch_size=0), "batch_size: expected at least 1, or null"),
         (lambda t: t.update(dtype="int4"), "dtype: expected one of float32"),

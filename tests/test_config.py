@@ -51,6 +51,8 @@ def test_load_refuses(tmp_path):
     with pytest.raises(ConfigError, match="broken.toml is not a TOML file"):
         Config.load(tmp_path / "broken.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    (tmp_path / "marked.toml").write_bytes(b"\xef\xbb\xbf" + b"[training]\nseed = 3\n")
+    assert Config.load(tmp_path / "marked.toml").training.seed == 3
     with pytest.raises(ConfigError, match="bytes.toml is not a TOML file"):
         Config.load(tmp_path / "bytes.toml")
 

@@ -388,6 +388,8 @@ def test_import_refuses_other_networks_and_thresholds(tmp_path):
     np.savez(tmp_path / "weights.npz", **small_arrays())
     with pytest.raises(ConfigError, match="expected a configuration with model.backbone 'resnet'.*'smallcnn'"):
         import_weights(tmp_path / "weights.npz", Config.load("mnist-smallcnn"), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"thresholds: expected -1 \(nothing leaves\)"):
+        import_weights(tmp_path / "weights.npz", Config(model=SMALL), tmp_path / "run", thresholds=[0.5, 0.75, -5])
     with pytest.raises(ConfigError, match="thresholds: expected 3 numbers"):
         import_weights(tmp_path / "weights.npz", Config(model=SMALL), tmp_path / "run", thresholds=[0.5])
     assert not (tmp_path / "run").exists()

@@ -48,6 +48,18 @@ def test_create_refuses_another_configuration(tmp_path, setting, message):
     assert run.config_file.read_text() == before
 
 
+def test_create_again_where_a_process_was_killed_while_it_made_the_folder(tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("rdi_tf.runs.write_atomic", killed)
+        RunFolder.create(tmp_path / "run", CONFIG)
+    (tmp_path / "run" / ".DS_Store").write_bytes(b"")
+    run = RunFolder.create(tmp_path / "run", CONFIG)
+    assert run.config == CONFIG and run.checkpoints.is_dir()
+
+
 def test_create_refuses_a_key_that_only_one_side_has(tmp_path):
     RunFolder.create(tmp_path, CONFIG)
     with pytest.raises(CheckpointError, match=r"model.exits is \['a', 'b'\] there, None here"):

@@ -106,17 +106,18 @@ class BatchRule:
           exit_logits: float tensor (batch, exits, classes).
 
         Returns:
-          The `BatchRule`. Images with equal scores at the cut stay together, in the network.
+          The `BatchRule`. Images with equal scores at the cut stay together, in the network, and the next exits make up
+          for it.
         """
         _, scores = _outputs_and_scores(name, exit_logits)
         size, num_exits = tf.shape(scores)[0], scores.shape[1]
         there = tf.ones_like(scores[:, 0], tf.bool)
         thresholds = []
         for k in range(num_exits - 1):
-            left = tf.where(there, scores[:, k], tf.constant(float("inf"), tf.float64))
-            share = size * (k + 1) // num_exits - size * k // num_exits
-            thresholds.append(tf.sort(left)[share])
-            there &= left >= thresholds[-1]
+            staying = tf.where(there, scores[:, k], tf.constant(float("inf"), tf.float64))
+            gone = size - tf.math.count_nonzero(there, dtype=tf.int32)
+            thresholds.append(tf.sort(staying)[size * (k + 1) // num_exits - gone])
+            there &= staying >= thresholds[-1]
         return cls(name, tf.reshape(tf.stack(thresholds), [-1]) if thresholds else tf.zeros([0], tf.float64))
 
     def route(self, exit_logits):

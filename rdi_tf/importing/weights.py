@@ -14,7 +14,7 @@ import numpy as np
 from rdi_tf.errors import CheckpointError, ConfigError
 from rdi_tf.importing.torch_file import read_arrays
 from rdi_tf.network import build
-from rdi_tf.policies import check_thresholds
+from rdi_tf.policies import check_exit_thresholds
 from rdi_tf.runs import RunFolder, atomic_path
 
 # PyTorch's counter of batches, which Keras' batch norm does not keep: the only array that may be left over.
@@ -58,7 +58,8 @@ def import_weights(path, config, run_dir, thresholds=None):
 
     Raises:
       CheckpointError: a file that cannot be trusted or does not fit the network, or a run folder that holds a model.
-      ConfigError: another kind of network, or thresholds that are not one finite number for each early exit.
+      ConfigError: another kind of network, or thresholds that are not one number for each early exit, within what
+        the rule's scores can reach.
     """
     if config.model.backbone != "resnet" or config.model.branch != "paper":
         raise ConfigError(
@@ -69,7 +70,7 @@ def import_weights(path, config, run_dir, thresholds=None):
     config = dataclasses.replace(config, source=_source(path, config))
     net = build(config)
     if thresholds is not None:
-        net.thresholds = tuple(check_thresholds(thresholds, net.num_exits).tolist())
+        net.thresholds = check_exit_thresholds(config.policy.name, thresholds, net.num_exits)
     assign(net.network, arrays)
     run = RunFolder.create(run_dir, config)
     if run.model_file.exists():

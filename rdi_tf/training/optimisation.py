@@ -55,7 +55,11 @@ def learning_rate_schedule(training):
 
 
 def sgd(training):
-    """SGD with momentum under the schedule of a `TrainingConfig`; weight decay is the train_step's."""
+    """SGD with momentum under the schedule of a `TrainingConfig`; weight decay is the train_step's.
+
+    A departure from the authors' PyTorch: tf_keras' velocity has the learning rate in it, so that where the rate falls
+    by ten, the steps of the old one die away over some ten iterations; PyTorch multiplies by the rate of the moment.
+    """
     return keras.optimizers.SGD(learning_rate_schedule(training), momentum=training.momentum)
 
 

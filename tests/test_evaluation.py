@@ -14,7 +14,7 @@ import pytest
 from rdi_tf.calibration import calibrate_run, exit_costs, load_run
 from rdi_tf.config import AttackConfig, PolicyConfig
 from rdi_tf.data.batches import as_arrays, load_dataset
-from rdi_tf.errors import CheckpointError, ConfigError
+from rdi_tf.errors import CheckpointError, ConfigError, DataError
 from rdi_tf.evaluation import suites, workbench
 from rdi_tf.evaluation.results import EvaluationResult
 from rdi_tf.evaluation.run import evaluate, evaluation_name
@@ -392,7 +392,7 @@ def test_what_is_not_a_finished_run_is_refused(run_dir, tmp_path):
     ],
 )
 def test_what_a_configuration_refuses_is_refused_from_python_too(run_dir, options, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises((ConfigError, DataError), match=message):
         evaluate(run_dir, "main", **options)
     assert not list((run_dir / "evaluation").glob("*.json"))
 

@@ -94,8 +94,7 @@ def load_dataset(config, split, input_shape, data_dir=None, limit=None, download
         raise DataError(f"input_shape: expected 1 or 3 channels, got {input_shape[-1]}")
     if split not in SPLITS:
         raise DataError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
-    if limit is not None and limit < 1:
-        raise DataError(f"limit: expected at least 1, got {limit}")
+    _check_limit(limit)
     source = open_source(config.name, "test" if split == "test" else "train", data_dir, download)
     if split != "test":
         every = config.validation_every
@@ -125,10 +124,14 @@ def as_arrays(dataset, limit=None):
     Raises:
       DataError: a limit below 1, or examples that cannot be read.
     """
-    if limit is not None and limit < 1:
-        raise DataError(f"limit: expected at least 1, got {limit}")
+    _check_limit(limit)
     images, labels = _read(dataset, dataset.size if limit is None else min(limit, dataset.size))
     return (images / np.float32(255) if images.dtype == np.uint8 else images), labels
+
+
+def _check_limit(limit):
+    if limit is not None and limit < 1:
+        raise DataError(f"limit: expected at least 1, got {limit}")
 
 
 def training_batches(config, training, input_shape, num_classes, start_iteration=0, data_dir=None):

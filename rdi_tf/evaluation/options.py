@@ -42,10 +42,8 @@ class BenchOptions:
     cluster: Cluster = dataclasses.field(default_factory=lambda: Cluster(None))
 
     def __post_init__(self):
-        for name in ("limit", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name}: expected at least 1, got {value}")
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size: expected at least 1, got {self.batch_size}")
 
     def key(self, net, attack, images):
         """Name of the work that unfinished batches belong to: whatever changes them changes it.

@@ -13,7 +13,7 @@ install:
 	$(PYTHON) -m pip install -e ".[train,dev]"
 
 test:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto
 
 test-slow:
 	$(PYTHON) -m pytest -m "slow or not slow"

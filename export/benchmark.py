@@ -19,7 +19,7 @@ from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.export.benchmark_memory import peak_mb, resident_kb
 from rdi_tf.export.bundle import Bundle
 from rdi_tf.export.cascade import Cascade
-from rdi_tf.export.runner import check_batch
+from rdi_tf.export.runner import MOST_THREADS, check_batch
 from rdi_tf.export.unsplit import Unsplit
 from rdi_tf.export.verify import check_golden, check_unsplit, require
 from rdi_tf.latency import ExitLatency, LatencyResult, MeasuredImages, StageLatency, WholeLatency
@@ -36,7 +36,7 @@ class BenchmarkOptions:
     """How to measure.
 
     Attributes:
-      threads: threads of each stage.
+      threads: threads of each stage, at most MOST_THREADS.
       rounds: passes of each kind over the images.
       warmup_rounds: rounds before the measurement.
       max_seconds: start no further round after so many seconds of measurement; one round is always made.
@@ -51,6 +51,8 @@ class BenchmarkOptions:
         for name in ("threads", "rounds", "warmup_rounds"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.threads > MOST_THREADS:
+            raise ConfigError(f"threads: expected at most {MOST_THREADS}, got {self.threads}")
         if not self.max_seconds > 0:
             raise ConfigError(f"max_seconds: expected a number above 0, got {self.max_seconds}")
 

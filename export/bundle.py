@@ -1,13 +1,14 @@
 """Bundles: a folder with a manifest, one LiteRT file per stage, the unsplit network and golden vectors. NumPy only."""
 
 import contextlib
-import glob
 import hashlib
 import math
 import os
+import re
 import secrets
 import shutil
 import stat
+import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from rdi_tf.runs import flush_to_disk
 
 LARGEST_MANIFEST = 2**20  # bytes; a manifest takes some kilobytes
 OLD = ".old"  # ends the name of a bundle that is being replaced
+RANDOM_BYTES = 4  # of the temporary name of a bundle in the making
+ABANDONED = 24 * 3600  # seconds after which nobody is still making one
 ENCRYPTED = 1  # bit of a ZIP member's flags
 GOLDEN_DTYPES = {
     "images": np.float32,
@@ -64,10 +67,12 @@ class Bundle:
     Attributes:
       path: the folder.
       manifest: its `Manifest`.
+      sha256: of the manifest's file as it was read, hexadecimal: names the bundle, its files, exit rule and thresholds.
     """
 
     path: Path
     manifest: Manifest
+    sha256: str
 
     @classmethod
     def open(cls, path):
@@ -83,18 +88,13 @@ class Bundle:
           BundleError: no bundle, a manifest that cannot be used, or a file that is missing, cut off or altered.
         """
         path = Path(path)
-        text = _manifest_text(path)
+        text, digest = _read_manifest(path)
         try:
-            bundle = cls(path, Manifest.from_json(text))
+            bundle = cls(path, Manifest.from_json(text), digest)
         except BundleError as error:
             raise BundleError(f"{path}: {error}") from error
         bundle.check_files()
         return bundle
-
-    @property
-    def sha256(self):
-        """SHA-256 of the manifest, hexadecimal: names the bundle, its files, exit rule and thresholds."""
-        return describe_file(self.path / MANIFEST).sha256
 
     def file(self, file):
         """Path of a `File` of the manifest."""
@@ -107,18 +107,7 @@ class Bundle:
           BundleError: a file that is missing, cut off or altered.
         """
         for file in self.manifest.files:
-            path = self.file(file)
-            try:
-                size = _size(path)
-                if size != file.bytes:
-                    raise BundleError(f"{path}: expected {file.bytes} bytes, got {size}: not whole")
-                found = describe_file(path)
-            except FileNotFoundError as error:
-                raise BundleError(f"{self.path}: {file.name} is missing") from error
-            except OSError as error:
-                raise BundleError(f"{path} cannot be read: {error.strerror}") from error
-            if found.sha256 != file.sha256:
-                raise BundleError(f"{self.file(file)}: its SHA-256 is not the one in {MANIFEST}: altered")
+            check_file(self.path, file)
 
     def golden(self):
         """The `GoldenVectors`; a file that does not hold what the manifest promises raises `BundleError`."""
@@ -142,13 +131,38 @@ class Bundle:
         }
 
 
-def _manifest_text(path):
-    """The text of a bundle's manifest; a bundle may come from anywhere, so nothing endless or huge is read."""
+def check_file(folder, file):
+    """Hold a file of a bundle against its size and checksum.
+
+    Args:
+      folder: the bundle's.
+      file: its `File` of the manifest.
+
+    Raises:
+      BundleError: it is missing, cut off or altered.
+    """
+    path = folder / file.name
+    try:
+        size = _size(path)
+        if size != file.bytes:
+            raise BundleError(f"{path}: expected {file.bytes} bytes, got {size}: not whole")
+        found = describe_file(path)
+    except FileNotFoundError as error:
+        raise BundleError(f"{folder}: {file.name} is missing") from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+    if found.sha256 != file.sha256:
+        raise BundleError(f"{path}: its SHA-256 is not the one in {MANIFEST}: altered")
+
+
+def _read_manifest(path):
+    """(text, SHA-256) of a bundle's manifest; a bundle may come from anywhere, so nothing endless or huge is read."""
     file = path / MANIFEST
     try:
         if _size(file) > LARGEST_MANIFEST:
             raise BundleError(f"{file}: far too large for a manifest")
-        return file.read_text(encoding="utf-8")
+        content = file.read_bytes()
+        return content.decode("utf-8"), hashlib.sha256(content).hexdigest()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -204,14 +218,14 @@ def new_bundle(path, overwrite=False):
       BundleError: something is there already.
     """
     path = Path(os.path.realpath(path))
-    _bring_back(path)
+    _clear_up(path)
     _check_place(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(RANDOM_BYTES)}")
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.iterdir():
+        for file in [*temporary.iterdir(), temporary]:
             flush_to_disk(file)
         _check_place(path, overwrite)
         if path.exists():
@@ -234,13 +248,17 @@ def _replace(path, temporary):
     shutil.rmtree(old)
 
 
-def _bring_back(path):
-    """Undo what a process left that was killed in the middle of `_replace`."""
-    for old in path.parent.glob(f".{glob.escape(path.name)}.*{OLD}"):
-        if path.exists():
-            shutil.rmtree(old)
-        else:
-            os.rename(old, path)
+def _clear_up(path):
+    """Undo what killed processes left: in the middle of `_replace`, or long ago while they made a bundle."""
+    made = re.compile(re.escape(f".{path.name}.") + f"[0-9a-f]{{{2 * RANDOM_BYTES}}}({re.escape(OLD)})?")
+    for folder in path.parent.glob(".*"):
+        match = made.fullmatch(folder.name)
+        if match is None:
+            continue
+        if match[1] and not path.exists():
+            os.rename(folder, path)
+        elif match[1] or time.time() - folder.stat().st_mtime > ABANDONED:
+            shutil.rmtree(folder)
 
 
 def _check_place(path, overwrite):
@@ -249,7 +267,7 @@ def _check_place(path, overwrite):
     if not overwrite:
         raise BundleError(f"{path} exists already: --output names another folder, --overwrite replaces it")
     try:
-        manifest = Manifest.from_json(_manifest_text(path))
+        manifest = Manifest.from_json(_read_manifest(path)[0])
     except BundleError as error:
         raise BundleError(f"{path} exists and is not a bundle; it is not overwritten") from error
     foreign = {entry.name for entry in path.iterdir()} - {MANIFEST, *(file.name for file in manifest.files)}

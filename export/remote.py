@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import tarfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rdi_tf.errors import ConfigError, RDIError
@@ -104,7 +104,7 @@ def over_ssh(job, host, remote_command="rdi-tf", ssh="ssh"):
     if done.returncode != 0:
         said = _last_line(done.stderr).removeprefix("rdi-tf: error: ")
         raise RemoteError(f"{host}: the benchmark failed there: {said}")
-    return _result(done.stdout.decode("utf-8", "replace"), host)
+    return _under_own_name(_result(done.stdout.decode("utf-8", "replace"), host), job)
 
 
 def over_adb(job, serial=None, adb="adb", clock=time.monotonic, sleep=time.sleep):
@@ -139,6 +139,14 @@ def over_adb(job, serial=None, adb="adb", clock=time.monotonic, sleep=time.sleep
         return _result(_wait_for_log(device, run_id, job.timeout, clock, sleep), "the device")
     finally:
         device.shell("rm", "-rf", folder, check=False)
+
+
+def _under_own_name(result, job):
+    """A result whose images are those of the file here; there it had a name that every system takes."""
+    if job.images is None:
+        return result
+    source = result.images.source.removesuffix(IMAGES) + Path(job.images).name
+    return replace(result, images=replace(result.images, source=source))
 
 
 def _remote_script(job, remote_command):

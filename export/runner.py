@@ -5,6 +5,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from rdi_tf.data.checks import check_images
 from rdi_tf.errors import ConfigError, DataError
+from rdi_tf.export.bundle import check_file
 from rdi_tf.export.manifest import BundleError
 from rdi_tf.export.manifest_rules import DIRECT, IMAGE
 
@@ -63,18 +64,20 @@ class ModelRunner:
       piece: its `Piece` of the manifest.
     """
 
-    def __init__(self, path, piece, num_threads=1):
-        """Load a file.
+    def __init__(self, folder, piece, num_threads=1):
+        """Load a file, which may have been replaced since the bundle was opened.
 
         Args:
-          path: the file.
-          piece: what the manifest says of it.
+          folder: `Path` of the bundle.
+          piece: what the manifest says of the file.
           num_threads: threads that LiteRT may use, at least 1.
 
         Raises:
           BundleError: a file that LiteRT cannot load, or that is not what the manifest says.
           ConfigError: an unusable number of threads.
         """
+        check_file(folder, piece.file)
+        path = folder / piece.file.name
         self.piece = piece
         self._interpreter = load_interpreter(path, num_threads)
         signature = _signature(path, self._interpreter, piece.signature)
@@ -171,7 +174,7 @@ class StageChain:
         """The `ModelRunner` of a stage."""
         if self._runners[index] is None:
             stage = self._stages[index]
-            self._runners[index] = ModelRunner(self._folder / stage.file.name, stage, self._num_threads)
+            self._runners[index] = ModelRunner(self._folder, stage, self._num_threads)
         return self._runners[index]
 
     def run(self, index, carried):

@@ -20,7 +20,7 @@ class Unsplit:
         """Load it; arguments and errors as for `Cascade`."""
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(Path(bundle))
         piece = self.bundle.manifest.unsplit
-        self.runner = ModelRunner(self.bundle.file(piece.file), piece, num_threads)
+        self.runner = ModelRunner(self.bundle.path, piece, num_threads)
 
     def exit_logits(self, images):
         """Logits of every exit.

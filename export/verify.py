@@ -79,7 +79,10 @@ def check_golden(cascade):
       BundleError: golden vectors or stages that cannot be read.
     """
     golden, tolerance = cascade.bundle.golden(), cascade.bundle.manifest.golden.tolerance
-    largest = float(np.abs(cascade.exit_logits(golden.images) - golden.exit_logits).max())
+    exit_logits = cascade.exit_logits(golden.images)
+    if not np.isfinite(exit_logits).all():
+        return _not_finite("golden vectors", exit_logits)
+    largest = float(np.abs(exit_logits - golden.exit_logits).max())
     answers = cascade.predict_batch(golden.images)
     exits = int(np.count_nonzero(answers.exits != golden.exits))
     predictions = int(np.count_nonzero(answers.predictions != golden.predictions))
@@ -113,11 +116,21 @@ def check_unsplit(unsplit, bundle):
       BundleError: golden vectors that cannot be read.
     """
     golden, allowed = bundle.golden(), UNSPLIT * bundle.manifest.golden.tolerance
-    largest = float(np.abs(unsplit.exit_logits(golden.images) - golden.exit_logits).max())
+    exit_logits = unsplit.exit_logits(golden.images)
+    if not np.isfinite(exit_logits).all():
+        return _not_finite("unsplit network", exit_logits)
+    largest = float(np.abs(exit_logits - golden.exit_logits).max())
     images = len(golden.images)
     detail = f"{images} images: logits differ from the stages' by at most {largest:.2g} ({allowed:.2g} allowed)"
     values = {"images": images, "largest_difference": largest, "tolerance": allowed}
     return Check("unsplit network", largest <= allowed, detail, values)
+
+
+def _not_finite(name, exit_logits):
+    """The failed `Check` of a network that gives NaN or infinity, which no exit rule can judge."""
+    images, count = len(exit_logits), int(np.count_nonzero(~np.isfinite(exit_logits)))
+    detail = f"{images} images: {count} of {exit_logits.size} logits are not finite"
+    return Check(name, False, detail, {"images": images, "not_finite": count})
 
 
 def open_sound(path, num_threads=1):

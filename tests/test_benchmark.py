@@ -84,6 +84,23 @@ def test_every_figure_on_a_known_clock(result, golden, tiny_bundle):
     assert result.images.accuracy == pytest.approx((golden.predictions == golden.labels).mean())
 
 
+def test_steps_are_told_apart(tiny_bundle, clock, monkeypatch):
+    """Handing over takes 0.5 ms, computing what stages take, and taking out 0.25 ms."""
+    for step, ms in ((ModelRunner.feed, 0.5), (ModelRunner.fetch, 0.25)):
+
+        def timed(self, *arguments, step=step, ms=ms):
+            clock.now += ms / 1000
+            return step(self, *arguments)
+
+        monkeypatch.setattr(ModelRunner, step.__name__, timed)
+    found = benchmark(tiny_bundle(), options=BenchmarkOptions(rounds=2, warmup_rounds=1), clock=clock)
+    for stage, ms in zip(found.stages, STAGE_MS, strict=True):
+        assert (stage.feed.typical, stage.invoke.typical, stage.fetch.typical) == pytest.approx((0.5, ms, 0.25))
+    assert [exit.latency.typical for exit in found.exits] == pytest.approx([1.75, 4.5, 9.25])
+    assert found.unsplit.latency.typical == pytest.approx(8.75)
+    assert found.unsplit_invoke.typical == pytest.approx(8)
+
+
 def test_summary_by_hand(result):
     """Shares 1/2, 1/4, 1/4 of exits at 1, 3, 7 ms and 10, 30, 80 MACs; the unsplit network: 8 ms; backbone: 60 MACs."""
     exits = tuple(
@@ -162,6 +179,8 @@ def test_bundles_of_more_images_and_options_are_refused(tiny_bundle, tmp_path):
         BenchmarkOptions(rounds=0)
     with pytest.raises(ConfigError, match="max_seconds"):
         BenchmarkOptions(max_seconds=0)
+    with pytest.raises(ConfigError, match="threads: expected at most 256, got 257"):
+        BenchmarkOptions(threads=257)
 
 
 def test_json_there_and_back(result, tmp_path):

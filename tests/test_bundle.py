@@ -1,9 +1,11 @@
 """Bundles on disk: what is written is read back, and nothing that was altered, cut off or misdescribed is used."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
+import time
 import zipfile
 
 import numpy as np
@@ -67,6 +69,14 @@ def test_altered_files_are_refused(folder, name):
     (folder / name).write_bytes(content)
     with pytest.raises(BundleError, match=f"{name}: its SHA-256 is not the one in manifest.json"):
         Bundle.open(folder)
+
+
+def test_a_bundle_is_named_by_the_manifest_that_was_read(folder):
+    """Another may take its place while it is measured."""
+    bundle, manifest = Bundle.open(folder), folder / "manifest.json"
+    digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    manifest.write_text("another")
+    assert bundle.sha256 == digest
 
 
 def test_cut_off_files_are_refused(folder):
@@ -344,6 +354,24 @@ def test_a_bundle_whose_replacement_was_killed_comes_back(folder):
     with new_bundle(folder, overwrite=True) as temporary:
         (temporary / "manifest.json").write_text("new")
     assert (folder / "manifest.json").read_text() == "new" and not old.exists()
+
+
+def test_what_killed_exports_left_is_cleared_up_and_nothing_else(folder):
+    def hidden(name, age=0):
+        path = shutil.copytree(folder, folder.with_name(name))
+        os.utime(path, (time.time() - age,) * 2)
+        return path
+
+    day = 24 * 3600
+    abandoned = hidden(f".{folder.name}.0a1b2c3d", 2 * day)
+    others = [
+        hidden(f".{folder.name}.0a1b2c3e"),  # may be in the making
+        hidden(f".{folder.name}.1.0a1b2c3d.old", 2 * day),  # the only copy of the bundle NAME.1
+        hidden(f".{folder.name}.notes", 2 * day),
+    ]
+    with new_bundle(folder, overwrite=True) as temporary:
+        (temporary / "manifest.json").write_text("new")
+    assert not abandoned.exists() and all(map(os.path.exists, others))
 
 
 def test_a_bundle_behind_a_link_is_overwritten_where_it_is(folder, tmp_path):

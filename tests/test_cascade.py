@@ -1,12 +1,13 @@
 """The cascade: the decisions of the exit rule on the logits of all exits, and stages that really do not run."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 
 from rdi_tf.errors import ConfigError, DataError
-from rdi_tf.export import Bundle, Cascade, Unsplit
+from rdi_tf.export import Bundle, BundleError, Cascade, Unsplit
 from rdi_tf.export.cascade import SKIPS_UNTIL_RETRY
 from rdi_tf.export.manifest import ExitPolicy, Quantisation
 from rdi_tf.export.runner import ModelRunner, StageChain, dequantise, quantise
@@ -322,6 +323,31 @@ def test_quantisation_by_hand():
     assert integers.dtype == np.int8
     assert integers.tolist() == [-128, -2, -1, 0, 127]
     assert dequantise(integers, quantisation).tolist() == [-63.0, 0.0, 0.5, 1.0, 64.5]
+
+
+def test_requantising_by_hand(tiny_bundle):
+    """-128, -2, -1, 0, 127 stand for -63, 0, 0.5, 1, 64.5; in steps of 0.25 from 3: saturated, 3, 5, 7, saturated."""
+    bundle = Bundle.open(tiny_bundle(dtype="int8"))
+    before, stage, last = bundle.manifest.stages
+    features = dataclasses.replace(before.output("features"), quantisation=Quantisation(0.5, -2))
+    before = dataclasses.replace(before, outputs=(before.output("logits"), features))
+    taken = dataclasses.replace(stage.input, quantisation=Quantisation(0.25, 3))
+    stage = dataclasses.replace(stage, input=taken, handover="requantise")
+    chain = StageChain(bundle.path, (before, stage, last), lazy=True)
+    handed = chain.hand_over(1, np.array([-128, -2, -1, 0, 127], np.int8))
+    assert handed.dtype == np.int8 and handed.tolist() == [-128, 3, 5, 7, 127]
+
+
+def test_a_stage_that_was_replaced_since_is_not_loaded(tiny_bundle, images, tmp_path):
+    folder = shutil.copytree(tiny_bundle(), tmp_path / "bundle")
+    cascade = Cascade(folder, lazy=True)
+    cascade.thresholds = (cascade.policy.closed, cascade.policy.closed)
+    stage = folder / cascade.bundle.manifest.stages[1].file.name
+    content = bytearray(stage.read_bytes())
+    content[len(content) // 2] ^= 1
+    stage.write_bytes(content)
+    with pytest.raises(BundleError, match=f"{stage.name}: its SHA-256 is not the one in manifest.json: altered"):
+        cascade.predict(images[0])
 
 
 def test_requantising_between_equal_scales_changes_nothing(tiny_bundle, images):

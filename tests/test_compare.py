@@ -216,6 +216,10 @@ def test_times_on_other_images_or_another_runtime_are_not_mixed(evaluated):
     newer = {**latency.provenance, "versions": {**latency.provenance["versions"], "ai-edge-litert": "99"}}
     others = (dataclasses.replace(latency, images=images), dataclasses.replace(latency, provenance=newer))
     assert len({Conditions.of(one) for one in (latency, *others)}) == 3
+    elsewhere = dataclasses.replace(latency.images, source="another file")
+    assert Conditions.of(dataclasses.replace(latency, images=elsewhere)) == Conditions.of(latency)
+    python = {**latency.provenance, "versions": {**latency.provenance["versions"], "python": "3.9"}}
+    assert Conditions.of(dataclasses.replace(latency, provenance=python)) != Conditions.of(latency)
 
 
 def test_attacks_that_aim_at_something_else_are_not_the_same(evaluated, tmp_path):

@@ -122,7 +122,7 @@ def assert_one_line(found, message):
 
 
 def test_ssh_measures_there_and_leaves_nothing(tiny_bundle, ssh, tmp_path, digits):
-    images = tmp_path / "of evaluation.npz"
+    images = tmp_path / "from evaluation.npz"
     np.savez(images, clean=digits[0][:9], labels=digits[1][:9])
     command = ["benchmark", tiny_bundle(), "--rounds", 1, "--warmup-rounds", 1, "--limit", 3, "--images", images]
     there = tmp_path / "home" / "bin of mine" / "rdi-tf"
@@ -133,7 +133,7 @@ def test_ssh_measures_there_and_leaves_nothing(tiny_bundle, ssh, tmp_path, digit
         found = run(*command, "--ssh", "pi@raspberry", "--remote-command", command_there, "--json")
         assert found.exit_code == 0, found.stderr
     document = json.loads(found.stdout)
-    assert document["images"] == {**document["images"], "count": 3, "source": "set 'clean' of images.npz"}
+    assert document["images"] == {**document["images"], "count": 3, "source": "set 'clean' of from evaluation.npz"}
     assert document["name"] == "tiny" and document["rounds"] == 1
     assert json.loads(ssh.read_text())[-2] == "pi@raspberry"
     assert list((tmp_path / "remote").iterdir()) == []

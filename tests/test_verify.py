@@ -20,6 +20,7 @@ from rdi_tf.export.benchmark import BenchmarkOptions, benchmark
 from rdi_tf.export.bundle import describe_file
 from rdi_tf.export.images import read_image
 from rdi_tf.export.manifest import Preprocessing
+from rdi_tf.export.runner import ModelRunner
 from rdi_tf.export.verify import open_sound, verify
 
 
@@ -112,6 +113,21 @@ def test_another_unsplit_network_does_not_hold(folder, tiny_bundle):
     assert not check.passed
     with pytest.raises(BundleError, match="does not hold on this machine: unsplit network"):
         benchmark(folder, options=BenchmarkOptions(rounds=1, warmup_rounds=1))
+
+
+def test_networks_that_give_no_numbers_do_not_hold(folder, monkeypatch):
+    numbers = ModelRunner.numbers
+    monkeypatch.setattr(ModelRunner, "numbers", lambda self, *output: numbers(self, *output) * np.float32(np.nan))
+    images = len(Bundle.open(folder).golden().images)
+    told = f"{images} images: {images * 30} of {images * 30} logits are not finite"
+    found = rdi_tf("verify", str(folder), "--json")
+    assert found.exit_code == 2
+    checks = {check["name"]: check for check in json.loads(found.stdout)["checks"]}
+    assert checks["files"]["passed"]
+    for name in ("golden vectors", "unsplit network"):
+        assert (checks[name]["passed"], checks[name]["detail"]) == (False, told)
+    with pytest.raises(BundleError, match="does not hold on this machine: golden vectors: .* not finite"):
+        open_sound(folder)
 
 
 def test_verify_command(folder):

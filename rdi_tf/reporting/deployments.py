@@ -1,7 +1,7 @@
 """Networks as they are deployed: kilobytes of files, milliseconds on one machine or another. No TensorFlow."""
 
 import string
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from rdi_tf.latency import LatencyResult
 from rdi_tf.reporting.pages import Notes, TableBlock
@@ -60,13 +60,15 @@ class Conditions:
 
     Attributes:
       machine: processor, cores and system.
-      runtime: what computes, with how many threads.
+      runtime: what computes, with how many threads; Python, too, whose part of the milliseconds is not small.
       images: which ones, and how many: they decide which exits are taken.
+      source: where those images came from; the same ones may come from several files.
     """
 
     machine: str
     runtime: str
     images: str
+    source: str = field(compare=False)
 
     @classmethod
     def of(cls, latency):
@@ -75,20 +77,21 @@ class Conditions:
         cores = f"{source['cores']} cores" if "cores" in source else None
         machine = ", ".join(filter(None, (source.get("processor"), cores, source.get("platform"))))
         threads = f"{latency.threads} thread{'' if latency.threads == 1 else 's'}"
-        images = f"{latency.images.count} images ({latency.images.source}; SHA-256 {latency.images.sha256[:8]}…)"
+        images = f"{latency.images.count} images (SHA-256 {latency.images.sha256[:8]}…)"
         runtime = ", ".join((*_runtime_versions(source), latency.delegate, threads))
-        return cls(machine or "unknown machine", runtime, images)
+        return cls(machine or "unknown machine", runtime, images, latency.images.source)
 
     @property
     def text(self):
         """In words."""
-        return f"{self.machine}; {self.runtime}; {self.images}"
+        return f"{self.machine}; {self.runtime}; {self.images}: {self.source}"
 
 
 def _runtime_versions(provenance):
-    """LiteRT and its version, as Python or the demo app notes it; nothing where neither does."""
+    """What runs there and its version, as Python or the demo app notes it; nothing where neither does."""
     versions = provenance.get("versions", {})
-    return [f"LiteRT {versions[name]}" for name in ("ai-edge-litert", "litert") if name in versions]
+    names = {"python": "Python", "numpy": "NumPy", "ai-edge-litert": "LiteRT", "litert": "LiteRT"}
+    return [f"{name} {versions[key]}" for key, name in names.items() if key in versions]
 
 
 @dataclass(frozen=True)

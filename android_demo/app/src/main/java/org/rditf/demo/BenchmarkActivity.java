@@ -2,6 +2,7 @@ package org.rditf.demo;
 
 import android.app.Activity;
 import android.content.Intent;
+import android.os.Build;
 import android.os.Bundle;
 import android.view.Gravity;
 import android.view.View;
@@ -83,20 +84,33 @@ public final class BenchmarkActivity extends Activity implements BenchmarkJob.Li
 
     @Override
     protected void onStop() {
-        job.setListener(null);
+        // In the background Android slows the app, and its times would count as any others. Another screen of this kind
+        // that has come before this one measures for itself.
+        if (job.removeListener(this) && !isChangingConfigurations()) {
+            job.stop(getString(R.string.benchmark_left));
+        }
         super.onStop();
     }
 
     private void startAsAsked(Intent intent) {
         String arguments = intent.getStringExtra(ARGUMENTS);
         if (arguments != null) {
+            showOnLockedPhone();
             job.start(arguments);
+        }
+    }
+
+    /** Nobody may be there to unlock a phone that a computer measures; behind its lock this screen would be left. */
+    private void showOnLockedPhone() {
+        if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.O_MR1) {
+            setShowWhenLocked(true);
+            setTurnScreenOn(true);
         }
     }
 
     private void startOrStop() {
         if (job.running()) {
-            job.stop();
+            job.stop(getString(R.string.benchmark_stopped));
             return;
         }
         String set = IMAGES.get(images.getSelectedItemPosition());

@@ -43,7 +43,8 @@ final class BenchmarkJob {
     private final Executor worker;
     private final Handler main = new Handler(Looper.getMainLooper());
     private Listener listener;
-    private volatile boolean stopped;
+    /** Why it is to be broken off; null while it is not. */
+    private volatile String stopped;
     private volatile boolean running;
     private volatile int round;
     private volatile int rounds;
@@ -58,6 +59,15 @@ final class BenchmarkJob {
 
     void setListener(Listener told) {
         listener = told;
+    }
+
+    /** Tells somebody no more; false if somebody else is told already. */
+    boolean removeListener(Listener told) {
+        if (listener != told) {
+            return false;
+        }
+        listener = null;
+        return true;
     }
 
     boolean running() {
@@ -87,9 +97,9 @@ final class BenchmarkJob {
         return files;
     }
 
-    /** Breaks the measurement off after the round that it is in. */
-    void stop() {
-        stopped = true;
+    /** Breaks the measurement off, after the round that it is in; {@code why} is what it then fails with. */
+    void stop(String why) {
+        stopped = why;
     }
 
     /** Measures; {@code arguments} as `rdi-tf benchmark --adb` sends them. Does nothing while one is running. */
@@ -98,7 +108,7 @@ final class BenchmarkJob {
             return;
         }
         running = true;
-        stopped = false;
+        stopped = null;
         failure = null;
         result = null;
         files = null;
@@ -115,10 +125,9 @@ final class BenchmarkJob {
     }
 
     private void measure(String arguments) {
-        String id = "";
+        String id = BenchmarkOptions.idOf(arguments);
         try {
             BenchmarkOptions options = BenchmarkOptions.parse(arguments);
-            id = options.id;
             rounds = options.rounds;
             BenchmarkResult found = measure(options);
             String json = found.toJson(provenance(), peakMemoryMb(), null);
@@ -134,6 +143,7 @@ final class BenchmarkJob {
     }
 
     private BenchmarkResult measure(BenchmarkOptions options) throws BundleException, IOException {
+        goOn(); // it may have waited for its turn
         long begun = System.nanoTime();
         Bundle bundle = Bundle.open(source(options.bundle));
         long openNanos = System.nanoTime() - begun;
@@ -142,12 +152,20 @@ final class BenchmarkJob {
         return Benchmark.run(bundle, openNanos, app.newLoader(Delegate.named(options.delegate), options.threads),
                 options, images, new Benchmark.Progress() {
                     @Override
-                    public boolean round(int done, int of) {
+                    public void round(int done, int of) throws BundleException {
                         round = done;
                         changed();
-                        return !stopped;
+                        goOn();
                     }
                 });
+    }
+
+    /** Ends the measurement if it was broken off. */
+    private void goOn() throws BundleException {
+        String why = stopped;
+        if (why != null) {
+            throw new BundleException(why);
+        }
     }
 
     /** A pushed bundle's folder, or one of the app's own. */

@@ -36,6 +36,8 @@ final class Choice implements Parcelable {
     /** A picture of the user's, ARGB, already in the network's size; null while a sample is shown. */
     int[] picture;
     int pictureWidth;
+    /** Where a picture is that was picked and is not read yet; null if there is none. */
+    String reading;
     /** Whether that picture was drawn, and so is light on dark already. */
     boolean drawn;
 
@@ -52,6 +54,7 @@ final class Choice implements Parcelable {
         thresholds = parcel.createDoubleArray();
         picture = parcel.createIntArray();
         pictureWidth = parcel.readInt();
+        reading = parcel.readString();
         drawn = parcel.readInt() == 1;
     }
 
@@ -95,6 +98,7 @@ final class Choice implements Parcelable {
         parcel.writeDoubleArray(thresholds);
         parcel.writeIntArray(picture);
         parcel.writeInt(pictureWidth);
+        parcel.writeString(reading);
         parcel.writeInt(drawn ? 1 : 0);
     }
 }

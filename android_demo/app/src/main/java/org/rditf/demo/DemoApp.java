@@ -6,19 +6,21 @@ import java.util.concurrent.Executors;
 import org.rditf.core.StageLoader;
 import org.tensorflow.lite.TensorFlowLite;
 
-/** What outlives activities: the loaded network, the running benchmark, the thread that both work on. */
+/** What outlives activities: the loaded network, the running benchmark, the threads that work. */
 public class DemoApp extends Application {
     private Engine engine;
     private BenchmarkJob benchmark;
-    private Executor worker;
+    private Executor pictures;
 
     @Override
     public void onCreate() {
         super.onCreate();
         // One thread: a delegate may ask that it be used where it was made, and measurements must not overlap.
-        worker = newWorker();
+        Executor worker = newWorker();
         engine = new Engine(this, worker);
         benchmark = new BenchmarkJob(this, worker);
+        // Another: a picture may have to be downloaded first, and must not wait for a measurement either.
+        pictures = newPictureWorker();
     }
 
     final Engine engine() {
@@ -29,8 +31,18 @@ public class DemoApp extends Application {
         return benchmark;
     }
 
+    /** Where pictures are read. */
+    final Executor pictures() {
+        return pictures;
+    }
+
     /** Tests work on the spot instead. */
     protected Executor newWorker() {
+        return Executors.newSingleThreadExecutor();
+    }
+
+    /** Tests work on the spot instead. */
+    protected Executor newPictureWorker() {
         return Executors.newSingleThreadExecutor();
     }
 

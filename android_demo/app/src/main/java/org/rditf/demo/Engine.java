@@ -2,7 +2,6 @@ package org.rditf.demo;
 
 import android.os.Handler;
 import android.os.Looper;
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
@@ -19,15 +18,21 @@ import org.rditf.core.Unsplit;
 
 /** The loaded network. Works on one thread of its own; answers come on the main thread. */
 final class Engine {
+    /** Who asks. When it is a question's turn, after a benchmark say, nobody may want its answer any more. */
+    interface Asker {
+        /** Asked on the engine's thread: false lets the question go, and no more is heard of it. */
+        boolean waits();
+    }
+
     /** A network that is ready, or why it is not. */
-    interface Opened {
+    interface Opened extends Asker {
         void onOpened(Network network);
 
         void onFailed(String message);
     }
 
     /** An answer, or why there is none. */
-    interface Answered {
+    interface Answered extends Asker {
         void onAnswer(Answer answer);
 
         void onFailed(String message);
@@ -75,6 +80,9 @@ final class Engine {
         worker.execute(new Runnable() {
             @Override
             public void run() {
+                if (!then.waits()) {
+                    return;
+                }
                 try {
                     String as = bundle + "/" + delegate + "/" + threads;
                     if (!as.equals(loadedAs)) {
@@ -96,6 +104,9 @@ final class Engine {
         worker.execute(new Runnable() {
             @Override
             public void run() {
+                if (!then.waits()) {
+                    return;
+                }
                 try {
                     if (cascade == null) {
                         throw new BundleException("nothing is loaded");
@@ -119,6 +130,7 @@ final class Engine {
         cascade = new Cascade(bundle, loader);
         unsplit = new Unsplit(bundle, loader);
         GoldenCheck.run(cascade).require();
+        GoldenCheck.requireUnsplit(unsplit);
         network = new Network(name, bundle.manifest, samples(app, bundle.manifest));
     }
 
@@ -126,7 +138,8 @@ final class Engine {
     static Samples samples(DemoApp app, Manifest manifest) throws BundleException, IOException {
         try (InputStream arrays = app.getAssets().open("samples/samples.npz");
                 InputStream description = app.getAssets().open("samples/samples.json")) {
-            return new Samples(arrays, text(description), manifest.preprocessing);
+            String text = new String(Streams.bytes(description), StandardCharsets.UTF_8);
+            return new Samples(arrays, text, manifest.preprocessing);
         }
     }
 
@@ -167,14 +180,5 @@ final class Engine {
                 }
             }
         });
-    }
-
-    private static String text(InputStream stream) throws IOException {
-        ByteArrayOutputStream bytes = new ByteArrayOutputStream();
-        byte[] buffer = new byte[4096];
-        for (int count = stream.read(buffer); count >= 0; count = stream.read(buffer)) {
-            bytes.write(buffer, 0, count);
-        }
-        return new String(bytes.toByteArray(), StandardCharsets.UTF_8);
     }
 }

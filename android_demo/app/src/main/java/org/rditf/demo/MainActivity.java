@@ -4,7 +4,6 @@ import android.app.Activity;
 import android.content.ActivityNotFoundException;
 import android.content.Intent;
 import android.graphics.Bitmap;
-import android.net.Uri;
 import android.os.Bundle;
 import android.provider.MediaStore;
 import android.view.View;
@@ -18,6 +17,7 @@ import java.io.IOException;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.rditf.core.Manifest;
 import org.rditf.core.Preprocessor;
 
@@ -32,13 +32,11 @@ public final class MainActivity extends Activity {
     private ResultPart result;
     private ThresholdSliders sliders;
     private Engine.Network network;
-    /** A picture that came before the network was loaded, as it does where the screen was made anew meanwhile. */
-    private Bitmap waiting;
-    private boolean waitingDrawn;
+    private OwnPicture own;
     /** What the network saw last. */
     private float[] shown;
-    /** Answers to older questions are not shown. */
-    private int asked;
+    /** Older questions are not answered, or their answers not shown. */
+    private final AtomicInteger asked = new AtomicInteger();
 
     @Override
     protected void onCreate(Bundle state) {
@@ -46,6 +44,7 @@ public final class MainActivity extends Activity {
         setContentView(R.layout.activity_main);
         choice = Choice.from(state);
         result = new ResultPart(this);
+        setUpPictures();
         sliders = new ThresholdSliders((LinearLayout) findViewById(R.id.thresholds), new ThresholdSliders.Moved() {
             @Override
             public void onMoved(double[] thresholds) {
@@ -66,17 +65,38 @@ public final class MainActivity extends Activity {
     }
 
     @Override
+    protected void onDestroy() {
+        own.close();
+        super.onDestroy();
+    }
+
+    @Override
     protected void onActivityResult(int request, int outcome, Intent data) {
         if (outcome != RESULT_OK || data == null) {
             return;
         }
         if (request == DRAW) {
-            use((Bitmap) data.getParcelableExtra(DrawActivity.DRAWING), true);
+            own.take((Bitmap) data.getParcelableExtra(DrawActivity.DRAWING), true);
         } else if (request == CAMERA) {
-            use((Bitmap) data.getParcelableExtra("data"), false);
+            own.take((Bitmap) data.getParcelableExtra("data"), false);
         } else if (request == PICK) {
-            read(data.getData());
+            own.read(data.getData());
         }
+    }
+
+    private void setUpPictures() {
+        PictureReader reader = new PictureReader(getContentResolver(), ((DemoApp) getApplication()).pictures());
+        own = new OwnPicture(choice, reader, new OwnPicture.Listener() {
+            @Override
+            public void onTaken() {
+                ask();
+            }
+
+            @Override
+            public void onMessage(int text) {
+                result.message(text == 0 ? null : getString(text));
+            }
+        });
     }
 
     private void setUpRuntime() {
@@ -170,7 +190,12 @@ public final class MainActivity extends Activity {
         if (choice.picture == null) {
             choice.sample = (choice.sample + by + network.samples.count) % network.samples.count;
         }
+        showSample();
+    }
+
+    private void showSample() {
         choice.picture = null;
+        own.drop();
         ask();
     }
 
@@ -203,15 +228,21 @@ public final class MainActivity extends Activity {
     /** Loads what is chosen, then asks it. */
     private void open() {
         network = null;
-        final int question = ++asked;
+        own.networkGone();
+        final int question = asked.incrementAndGet();
         if (choice.bundle == null) {
             result.failed("assets/bundles");
             return;
         }
         ((DemoApp) getApplication()).engine().open(choice.bundle, choice.delegate, choice.threads, new Engine.Opened() {
             @Override
+            public boolean waits() {
+                return isNewest(question);
+            }
+
+            @Override
             public void onOpened(Engine.Network opened) {
-                if (question == asked && !isDestroyed()) {
+                if (isNewest(question)) {
                     result.message(null);
                     opened(opened);
                 }
@@ -219,11 +250,15 @@ public final class MainActivity extends Activity {
 
             @Override
             public void onFailed(String message) {
-                if (question == asked && !isDestroyed()) {
+                if (isNewest(question)) {
                     result.failed(message);
                 }
             }
         });
+    }
+
+    private boolean isNewest(int question) {
+        return question == asked.get() && !isDestroyed();
     }
 
     private void opened(Engine.Network opened) {
@@ -234,8 +269,7 @@ public final class MainActivity extends Activity {
                     @Override
                     public void onChosen(int index) {
                         choice.version = versions.get(index);
-                        choice.picture = null;
-                        ask();
+                        showSample();
                     }
                 });
         if (choice.thresholds != null && choice.thresholds.length != network.manifest.exits() - 1) {
@@ -246,13 +280,8 @@ public final class MainActivity extends Activity {
         sliders.show(network.manifest, thresholds());
         boolean grey = network.manifest.preprocessing.channels == 1;
         findViewById(R.id.invert).setVisibility(grey ? View.VISIBLE : View.GONE);
-        if (waiting == null) {
-            ask();
-        } else {
-            Bitmap picture = waiting;
-            waiting = null;
-            use(picture, waitingDrawn);
-        }
+        own.networkCame(network.manifest.preprocessing);
+        ask();
     }
 
     private double[] thresholds() {
@@ -265,19 +294,19 @@ public final class MainActivity extends Activity {
             return;
         }
         final Manifest manifest = network.manifest;
-        final boolean own = choice.picture != null;
-        final int label = own ? -1 : network.samples.label(choice.sample);
+        final boolean mine = choice.picture != null;
+        final int label = mine ? -1 : network.samples.label(choice.sample);
         final double[] thresholds = thresholds();
         float[] image;
         try {
-            image = own ? new Preprocessor(manifest.preprocessing).image(choice.picture, choice.pictureWidth,
+            image = mine ? new Preprocessor(manifest.preprocessing).image(choice.picture, choice.pictureWidth,
                     choice.picture.length / choice.pictureWidth, choice.inverts(manifest.preprocessing))
                     : network.samples.image(choice.version, choice.sample);
         } catch (IOException error) {
             result.message(error.getMessage());
             return;
         }
-        String title = own ? getString(choice.drawn ? R.string.drawn : R.string.own_picture)
+        String title = mine ? getString(choice.drawn ? R.string.drawn : R.string.own_picture)
                 : String.format(Locale.getDefault(), getString(R.string.sample), choice.sample + 1,
                         network.samples.count, manifest.labels.get(label));
         ((TextView) findViewById(R.id.title)).setText(title);
@@ -286,46 +315,26 @@ public final class MainActivity extends Activity {
             result.pending();
             shown = image;
         }
-        final int question = ++asked;
+        final int question = asked.incrementAndGet();
         ((DemoApp) getApplication()).engine().run(image, thresholds, choice.deadlineMs(), new Engine.Answered() {
             @Override
+            public boolean waits() {
+                return isNewest(question);
+            }
+
+            @Override
             public void onAnswer(Engine.Answer answer) {
-                if (question == asked && !isDestroyed()) {
+                if (isNewest(question)) {
                     result.show(answer, manifest, thresholds, label);
                 }
             }
 
             @Override
             public void onFailed(String message) {
-                if (question == asked && !isDestroyed()) {
+                if (isNewest(question)) {
                     result.unanswered(message);
                 }
             }
         });
-    }
-
-    private void read(Uri uri) {
-        try {
-            use(uri == null ? null : Pictures.read(getContentResolver(), uri), false);
-        } catch (IOException | OutOfMemoryError error) {
-            result.message(getString(R.string.no_picture));
-        }
-    }
-
-    private void use(Bitmap picture, boolean drawn) {
-        if (picture == null) {
-            result.message(getString(R.string.no_picture));
-            return;
-        }
-        if (network == null) {
-            waiting = picture;
-            waitingDrawn = drawn;
-            return;
-        }
-        result.message(null);
-        choice.picture = Pictures.pixels(picture, network.manifest.preprocessing);
-        choice.pictureWidth = network.manifest.preprocessing.width;
-        choice.drawn = drawn;
-        ask();
     }
 }

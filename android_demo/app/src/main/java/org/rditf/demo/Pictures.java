@@ -6,7 +6,7 @@ import android.graphics.BitmapFactory;
 import android.graphics.Matrix;
 import android.media.ExifInterface;
 import android.net.Uri;
-import java.io.FileNotFoundException;
+import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import org.rditf.core.Preprocessing;
@@ -19,23 +19,34 @@ final class Pictures {
 
     private Pictures() {}
 
-    /** Reads a picture, subsampled if it is large, turned as its orientation mark says. */
+    /**
+     * Reads a picture, subsampled if it is large, turned as its orientation mark says.
+     *
+     * <p>It is opened once, since its provider may download it each time. Whatever a provider throws comes through.
+     */
     static Bitmap read(ContentResolver resolver, Uri uri) throws IOException {
+        byte[] file;
+        try (InputStream stream = resolver.openInputStream(uri)) {
+            if (stream == null) {
+                throw new IOException("not to be had: " + uri);
+            }
+            file = Streams.bytes(stream);
+        }
         BitmapFactory.Options bounds = new BitmapFactory.Options();
         bounds.inJustDecodeBounds = true;
-        decode(resolver, uri, bounds);
+        BitmapFactory.decodeByteArray(file, 0, file.length, bounds);
         if (bounds.outWidth < 1 || bounds.outHeight < 1) {
             throw new IOException("not a picture: " + uri);
         }
         BitmapFactory.Options options = new BitmapFactory.Options();
         options.inSampleSize = sampleSize(bounds.outWidth, bounds.outHeight);
         options.inPremultiplied = false; // colours as the file has them, as Python reads them
-        Bitmap picture = decode(resolver, uri, options);
+        Bitmap picture = BitmapFactory.decodeByteArray(file, 0, file.length, options);
         if (picture == null) {
             throw new IOException("not a picture: " + uri);
         }
         picture.setHasAlpha(false); // transparency is dropped, not blended with anything
-        Matrix turn = turn(resolver, uri);
+        Matrix turn = turn(file);
         return turn.isIdentity() ? picture
                 : Bitmap.createBitmap(picture, 0, 0, picture.getWidth(), picture.getHeight(), turn, true);
     }
@@ -76,22 +87,10 @@ final class Pictures {
         return Math.min(255, Math.round(image[index] * shape.divideBy));
     }
 
-    private static Bitmap decode(ContentResolver resolver, Uri uri, BitmapFactory.Options options) throws IOException {
-        try (InputStream stream = resolver.openInputStream(uri)) {
-            return BitmapFactory.decodeStream(stream, null, options);
-        } catch (SecurityException error) {
-            throw new FileNotFoundException(error.getMessage());
-        }
-    }
-
-    private static Matrix turn(ContentResolver resolver, Uri uri) throws IOException {
+    private static Matrix turn(byte[] file) throws IOException {
         Matrix matrix = new Matrix();
-        int orientation;
-        try (InputStream stream = resolver.openInputStream(uri)) {
-            orientation = stream == null ? ExifInterface.ORIENTATION_NORMAL : new ExifInterface(stream)
-                    .getAttributeInt(ExifInterface.TAG_ORIENTATION, ExifInterface.ORIENTATION_NORMAL);
-        }
-        switch (orientation) {
+        switch (new ExifInterface(new ByteArrayInputStream(file))
+                .getAttributeInt(ExifInterface.TAG_ORIENTATION, ExifInterface.ORIENTATION_NORMAL)) {
             case ExifInterface.ORIENTATION_FLIP_HORIZONTAL:
                 matrix.setScale(-1, 1);
                 break;

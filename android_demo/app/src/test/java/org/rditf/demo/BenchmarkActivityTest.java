@@ -1,7 +1,9 @@
 package org.rditf.demo;
 
 import static org.junit.Assert.assertEquals;
+import static org.junit.Assert.assertFalse;
 import static org.junit.Assert.assertTrue;
+import static org.robolectric.Shadows.shadowOf;
 
 import android.content.Intent;
 import android.util.Log;
@@ -19,6 +21,8 @@ import org.junit.runner.RunWith;
 import org.rditf.core.TestFiles;
 import org.robolectric.Robolectric;
 import org.robolectric.RobolectricTestRunner;
+import org.robolectric.RuntimeEnvironment;
+import org.robolectric.android.controller.ActivityController;
 import org.robolectric.annotation.Config;
 import org.robolectric.annotation.GraphicsMode;
 import org.robolectric.shadows.ShadowLog;
@@ -30,6 +34,17 @@ import org.robolectric.shadows.ShadowLog;
 public class BenchmarkActivityTest {
     private static Screen started(Intent intent) {
         return new Screen(Robolectric.buildActivity(BenchmarkActivity.class, intent).setup().get());
+    }
+
+    private static TestApp app() {
+        return (TestApp) RuntimeEnvironment.getApplication();
+    }
+
+    /** What the one line in the log says that went wrong, to whom has this id. */
+    private static String error(String id) throws Exception {
+        assertEquals(1, log().size());
+        assertEquals(id, log().get(0).getString("id"));
+        return log().get(0).getString("error");
     }
 
     private static List<JSONObject> log() throws Exception {
@@ -72,10 +87,80 @@ public class BenchmarkActivityTest {
     @Test
     public void whatGoesWrongIsLoggedAndShown() throws Exception {
         Screen screen = started(new Intent().putExtra("args", "{\"id\":\"b2\",\"bundle\":\"/nowhere\"}"));
-        assertEquals(1, log().size());
-        assertEquals("b2", log().get(0).getString("id"));
-        assertEquals("/nowhere is not a bundle: manifest.json cannot be read", log().get(0).getString("error"));
+        assertEquals("/nowhere is not a bundle: manifest.json cannot be read", error("b2"));
         assertEquals("Failed: /nowhere is not a bundle: manifest.json cannot be read", screen.text(R.id.status));
+    }
+
+    @Test
+    public void whoAskedHearsOfARefusedOption() throws Exception {
+        Screen screen = started(new Intent().putExtra("args", "{\"id\":\"c3\",\"threads\":1000}"));
+        assertEquals("threads: expected a whole number from 1 to 256, got 1000", error("c3"));
+        assertEquals("Failed: threads: expected a whole number from 1 to 256, got 1000", screen.text(R.id.status));
+    }
+
+    @Test
+    public void leavingTheScreenBreaksItOff() throws Exception {
+        final ActivityController<BenchmarkActivity> controller = Robolectric.buildActivity(BenchmarkActivity.class,
+                new Intent()).setup();
+        Screen screen = new Screen(controller.get());
+        app().meanwhile = new Runnable() {
+            @Override
+            public void run() {
+                controller.pause().stop();
+            }
+        };
+        screen.click(R.id.start);
+        assertEquals("broken off: the screen was left", error(""));
+        controller.restart().start().resume();
+        Screen.idle();
+        assertEquals("Failed: broken off: the screen was left", screen.text(R.id.status));
+        assertEquals("Start", screen.text(R.id.start));
+    }
+
+    @Test
+    public void leavingTheScreenBreaksOffWhatHasNotBegun() throws Exception {
+        app().inference.waits = true;
+        ActivityController<BenchmarkActivity> controller = Robolectric.buildActivity(BenchmarkActivity.class,
+                new Intent().putExtra("args", "{\"id\":\"d4\"}")).setup();
+        controller.pause().stop();
+        app().inference.goOn();
+        assertEquals("broken off: the screen was left", error("d4"));
+        assertEquals(0, app().unsplitRuns);
+    }
+
+    @Test
+    public void theButtonBreaksItOff() throws Exception {
+        final Screen screen = started(new Intent());
+        app().meanwhile = new Runnable() {
+            @Override
+            public void run() {
+                screen.activity.findViewById(R.id.start).performClick();
+            }
+        };
+        screen.click(R.id.start);
+        assertEquals("Failed: the benchmark was broken off", screen.text(R.id.status));
+    }
+
+    @Test
+    public void rotationAndAnotherScreenDoNotBreakItOff() throws Exception {
+        app().inference.waits = true;
+        ActivityController<BenchmarkActivity> first = Robolectric.buildActivity(BenchmarkActivity.class,
+                new Intent().putExtra("args", "{\"rounds\":1,\"warmup_rounds\":1,\"limit\":1}")).setup();
+        RuntimeEnvironment.setQualifiers("+land");
+        first.recreate();
+        Screen second = started(new Intent());
+        first.pause().stop(); // as Android does it: after the second is there
+        app().inference.goOn();
+        assertTrue(second.text(R.id.status), second.text(R.id.status).contains(", 1 images: "));
+    }
+
+    @Test
+    public void aLockedPhoneIsMeasuredFromAComputerOnly() {
+        Screen screen = started(new Intent());
+        assertFalse(shadowOf(screen.activity).getShowWhenLocked());
+        screen = started(new Intent().putExtra("args", "{\"threads\":0}"));
+        assertTrue(shadowOf(screen.activity).getShowWhenLocked());
+        assertTrue(shadowOf(screen.activity).getTurnScreenOn());
     }
 
     @Test

@@ -47,6 +47,9 @@ public class MainActivityTest {
     private Screen screen;
     private int[] exits;
     private int[] predictions;
+    /** How often another app's picture was opened. */
+    private int opened;
+    private Throwable failure;
 
     @Before
     public void start() throws Exception {
@@ -175,17 +178,10 @@ public class MainActivityTest {
     public void aLargePictureIsReadSmall() throws Exception {
         assertEquals(1, Pictures.sampleSize(2000, 900));
         assertEquals(8, Pictures.sampleSize(900, 12000));
-        Uri uri = Uri.parse("content://pictures/one");
-        final byte[] png = pictureOfAOne(4100, 4100);
-        shadowOf(screen.activity.getContentResolver()).registerInputStreamSupplier(uri,
-                new java.util.function.Supplier<java.io.InputStream>() {
-                    @Override
-                    public java.io.InputStream get() {
-                        return new ByteArrayInputStream(png);
-                    }
-                });
+        Uri uri = provide(pictureOfAOne(4100, 4100));
         Bitmap read = Pictures.read(screen.activity.getContentResolver(), uri);
         assertEquals(1025, read.getWidth());
+        assertEquals(1, opened);
         screen.click(R.id.pick);
         receive(MainActivity.PICK, new Intent().setData(uri));
         assertEquals("Your picture", screen.text(R.id.title));
@@ -209,24 +205,110 @@ public class MainActivityTest {
 
     @Test
     public void transparencyIsDroppedAsByPython() throws Exception {
-        Uri uri = Uri.parse("content://pictures/transparent");
         // Of Pillow: a black stroke on white that is transparent altogether.
-        shadowOf(screen.activity.getContentResolver()).registerInputStreamSupplier(uri,
-                new java.util.function.Supplier<java.io.InputStream>() {
-                    @Override
-                    public java.io.InputStream get() {
-                        return new ByteArrayInputStream(Base64.getDecoder().decode(
-                                "iVBORw0KGgoAAAANSUhEUgAAADgAAAA4CAYAAACohjseAAAAYUlEQVR42u3asQ0AMQgEQZ/1/bd8LsD5B3i2ATQiISBt1+T2"
-                                + "Gh4gICAgIODLwO+vQUmuk6ltbBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEHBG8U4JCAgICAg4twPQNwpru6qdnwAA"
-                                + "AABJRU5ErkJggg=="));
-                    }
-                });
+        Uri uri = provide(Base64.getDecoder().decode(
+                "iVBORw0KGgoAAAANSUhEUgAAADgAAAA4CAYAAACohjseAAAAYUlEQVR42u3asQ0AMQgEQZ/1/bd8LsD5B3i2ATQiISBt1+T2"
+                        + "Gh4gICAgIODLwO+vQUmuk6ltbBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEHBG8U4JCAgICAg4twPQNwpru6qdnwAA"
+                        + "AABJRU5ErkJggg=="));
         Bitmap read = Pictures.read(screen.activity.getContentResolver(), uri);
         assertEquals(0xffffff, read.getPixel(0, 0) & 0xffffff);
         assertEquals(0, read.getPixel(28, 28) & 0xffffff);
         screen.click(R.id.pick);
         receive(MainActivity.PICK, new Intent().setData(uri));
         assertEquals("Class 1", screen.text(R.id.prediction));
+    }
+
+    @Test
+    public void whateverAProviderThrowsTheAppLivesOn() {
+        for (Throwable thrown : new Throwable[] {new SecurityException("not yours"), new IllegalStateException("?"),
+            new OutOfMemoryError("far too large")}) {
+            failure = thrown;
+            screen.click(R.id.pick);
+            receive(MainActivity.PICK, new Intent().setData(provide(new byte[0])));
+            assertEquals("This picture cannot be read.", screen.text(R.id.message));
+            assertTrue(screen.text(R.id.title).startsWith("Sample 1 of 200"));
+        }
+    }
+
+    @Test
+    public void aPictureThatTakesLongHoldsNothingUp() {
+        TestApp.OnTheSpot reading = ((TestApp) screen.activity.getApplication()).reading;
+        Uri one = provide(pictureOfAOne(160, 160));
+        reading.waits = true;
+        screen.click(R.id.pick);
+        receive(MainActivity.PICK, new Intent().setData(one));
+        assertEquals(0, opened);
+        assertEquals("Reading the picture…", screen.text(R.id.message));
+        // Of the sample; the picture still comes.
+        screen.slide((SeekBar) screen.activity.findViewById(R.id.deadline), 95);
+        assertAsPython(0);
+        reading.goOn();
+        assertEquals("Your picture", screen.text(R.id.title));
+        assertEquals("Class 1", screen.text(R.id.prediction));
+        assertEquals("", screen.text(R.id.message));
+    }
+
+    @Test
+    public void aPictureThatComesTooLateIsNotShown() {
+        TestApp.OnTheSpot reading = ((TestApp) screen.activity.getApplication()).reading;
+        Uri one = provide(pictureOfAOne(160, 160));
+        reading.waits = true;
+        screen.click(R.id.pick);
+        receive(MainActivity.PICK, new Intent().setData(one));
+        screen.click(R.id.next);
+        assertEquals("", screen.text(R.id.message));
+        reading.goOn();
+        assertEquals(0, opened);
+        assertAsPython(1);
+        // Read already, and on its way to the screen when something else is asked for.
+        screen.activity.findViewById(R.id.pick).performClick();
+        deliver(new Intent().setData(one));
+        assertEquals(1, opened);
+        screen.click(R.id.next);
+        assertTrue(screen.text(R.id.title), screen.text(R.id.title).startsWith("Sample 3 of 200"));
+        assertAsPython(2);
+    }
+
+    @Test
+    public void rotationKeepsThePictureThatIsBeingRead() {
+        TestApp.OnTheSpot reading = ((TestApp) screen.activity.getApplication()).reading;
+        Uri one = provide(pictureOfAOne(160, 160));
+        reading.waits = true;
+        screen.click(R.id.pick);
+        receive(MainActivity.PICK, new Intent().setData(one));
+        controller.recreate();
+        screen = new Screen(controller.get());
+        reading.goOn();
+        assertEquals("once, for the screen that is there", 1, opened);
+        assertEquals("Your picture", screen.text(R.id.title));
+        assertEquals("Class 1", screen.text(R.id.prediction));
+    }
+
+    @Test
+    public void whatIsBeingReadIsReadInTheNextNetworksSize() {
+        TestApp.OnTheSpot reading = ((TestApp) screen.activity.getApplication()).reading;
+        Uri one = provide(pictureOfAOne(160, 160));
+        reading.waits = true;
+        screen.click(R.id.pick);
+        receive(MainActivity.PICK, new Intent().setData(one));
+        screen.choose(R.id.bundle, 1);
+        assertEquals("Reading the picture…", screen.text(R.id.message));
+        reading.goOn();
+        assertEquals(1, opened);
+        assertEquals("Your picture", screen.text(R.id.title));
+    }
+
+    @Test
+    public void aPickedPictureWaitsForTheNetworkToo() {
+        MainActivity early = Robolectric.buildActivity(MainActivity.class).create().start().resume().get();
+        early.findViewById(R.id.pick).performClick();
+        shadowOf(early).receiveResult(shadowOf(early).peekNextStartedActivityForResult().intent, Activity.RESULT_OK,
+                new Intent().setData(provide(pictureOfAOne(160, 160))));
+        assertEquals(0, opened);
+        screen = new Screen(early);
+        assertEquals("Your picture", screen.text(R.id.title));
+        assertEquals("Class 1", screen.text(R.id.prediction));
+        assertEquals("", screen.text(R.id.message));
     }
 
     @Test
@@ -244,18 +326,52 @@ public class MainActivityTest {
     @Test
     public void noOlderAnswerStandsBesideANewPicture() {
         TestApp app = (TestApp) screen.activity.getApplication();
-        app.waits = true; // as while a benchmark runs on the same thread
+        app.inference.waits = true; // as while a benchmark runs on the same thread
         screen.click(R.id.next);
         assertTrue(screen.text(R.id.title).startsWith("Sample 2 of 200"));
         assertEquals("…", screen.text(R.id.prediction));
         assertEquals("", screen.text(R.id.verdict));
-        app.goOn();
-        Screen.idle();
+        app.inference.goOn();
         assertAsPython(1);
-        app.waits = true;
+        app.inference.waits = true;
         screen.slide((SeekBar) screen.activity.findViewById(R.id.deadline), 95); // the picture is the same: no flicker
         assertAsPython(1);
-        app.goOn();
+        app.inference.goOn();
+    }
+
+    @Test
+    public void onlyTheNewestQuestionIsComputed() {
+        TestApp app = (TestApp) screen.activity.getApplication();
+        int before = app.unsplitRuns;
+        screen.click(R.id.next);
+        int forOne = app.unsplitRuns - before;
+        assertTrue(forOne > 0);
+        app.inference.waits = true;
+        screen.slide(screen.threshold("branch_1"), 300);
+        screen.slide(screen.threshold("branch_1"), 0);
+        screen.click(R.id.next);
+        screen.click(R.id.reset);
+        screen.click(R.id.next);
+        app.inference.goOn();
+        assertEquals(before + 2 * forOne, app.unsplitRuns);
+        assertAsPython(3);
+        assertEquals("", screen.text(R.id.message));
+    }
+
+    @Test
+    public void onlyTheNewestNetworkIsLoaded() {
+        TestApp app = (TestApp) screen.activity.getApplication();
+        app.inference.waits = true;
+        screen.choose(R.id.threads, 2);
+        screen.choose(R.id.bundle, 1);
+        controller.recreate();
+        screen = new Screen(controller.get());
+        int before = app.unsplitRuns;
+        app.inference.goOn();
+        // The golden vectors of one network, and one question.
+        assertEquals(before + 16 + 5, app.unsplitRuns);
+        assertEquals(4, app.threads);
+        assertEquals("", screen.text(R.id.message));
     }
 
     @Test
@@ -290,6 +406,15 @@ public class MainActivityTest {
         screen.choose(R.id.bundle, 0);
         assertEquals(View.GONE, screen.activity.findViewById(R.id.message).getVisibility());
         assertAsPython(0);
+    }
+
+    @Test
+    public void anUnsplitNetworkThatSaysSomethingElseIsNotComparedWith() {
+        ((TestApp) screen.activity.getApplication()).brokenUnsplit = true;
+        screen.choose(R.id.bundle, 1);
+        String message = screen.text(R.id.message);
+        assertTrue(message, message.startsWith("This bundle cannot be used: does not hold on this machine: unsplit "
+                + "network: 16 images: logits differ from the stages' by at most "));
     }
 
     @Test
@@ -330,10 +455,52 @@ public class MainActivityTest {
         parcel.recycle();
     }
 
+    @Test
+    public void whatIsBeingReadOutlivesTheProcess() {
+        Choice choice = new Choice();
+        choice.version = "slowdown";
+        choice.reading = "content://pictures/picture";
+        choice.drawn = true;
+        android.os.Parcel parcel = android.os.Parcel.obtain();
+        choice.writeToParcel(parcel, 0);
+        parcel.setDataPosition(0);
+        Choice read = Choice.CREATOR.createFromParcel(parcel);
+        assertEquals(parcel.dataSize(), parcel.dataPosition());
+        parcel.recycle();
+        assertEquals("slowdown", read.version);
+        assertEquals("content://pictures/picture", read.reading);
+        assertTrue(read.drawn);
+    }
+
+    /** A picture of another app, which throws {@link #failure} if there is one. */
+    private Uri provide(final byte[] file) {
+        Uri uri = Uri.parse("content://pictures/picture");
+        shadowOf(screen.activity.getContentResolver()).registerInputStreamSupplier(uri,
+                new java.util.function.Supplier<java.io.InputStream>() {
+                    @Override
+                    public java.io.InputStream get() {
+                        opened++;
+                        if (failure instanceof Error) {
+                            throw (Error) failure;
+                        }
+                        if (failure != null) {
+                            throw (RuntimeException) failure;
+                        }
+                        return new ByteArrayInputStream(file);
+                    }
+                });
+        return uri;
+    }
+
     private void receive(int request, Intent data) {
+        deliver(data);
+        Screen.idle();
+    }
+
+    /** The answer to what was started last; what the app posts thereupon is left to be done. */
+    private void deliver(Intent data) {
         shadowOf(screen.activity).receiveResult(shadowOf(screen.activity).peekNextStartedActivityForResult().intent,
                 Activity.RESULT_OK, data);
-        Screen.idle();
     }
 
     /** Dark ink on light paper. */

@@ -2,8 +2,10 @@ package org.rditf.demo;
 
 import java.io.File;
 import java.io.IOException;
+import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.Executor;
 import org.rditf.core.Bundle;
 import org.rditf.core.BundleException;
@@ -12,6 +14,7 @@ import org.rditf.core.LiteRt;
 import org.rditf.core.Piece;
 import org.rditf.core.StageLoader;
 import org.rditf.core.StageRunner;
+import org.rditf.core.Steps;
 import org.rditf.core.TestFiles;
 
 /** The app with LiteRT of the Python wheel in place of Android's, and with its work done on the spot. */
@@ -20,30 +23,50 @@ public final class TestApp extends DemoApp {
     String failure;
     Delegate delegate;
     int threads;
-    /** Whether work is put off until {@link #goOn}. */
-    boolean waits;
-    private final List<Runnable> putOff = new ArrayList<>();
+    /** How often an unsplit network was run. */
+    int unsplitRuns;
+    /** Whether unsplit networks give zeros instead of logits. */
+    boolean brokenUnsplit;
+    /** What is done, once, when the next file is run; null for nothing. */
+    Runnable meanwhile;
+    /** What is done on the app's thread for inference. */
+    final OnTheSpot inference = new OnTheSpot();
+    /** What is done on its thread for pictures. */
+    final OnTheSpot reading = new OnTheSpot();
+
+    /** Stands in for a thread. */
+    static final class OnTheSpot implements Executor {
+        /** Whether work is put off until {@link #goOn}. */
+        boolean waits;
+        private final List<Runnable> putOff = new ArrayList<>();
+
+        @Override
+        public void execute(Runnable work) {
+            if (waits) {
+                putOff.add(work);
+            } else {
+                work.run();
+            }
+        }
+
+        void goOn() {
+            waits = false;
+            for (Runnable work : putOff) {
+                work.run();
+            }
+            putOff.clear();
+            Screen.idle();
+        }
+    }
 
     @Override
     protected Executor newWorker() {
-        return new Executor() {
-            @Override
-            public void execute(Runnable work) {
-                if (waits) {
-                    putOff.add(work);
-                } else {
-                    work.run();
-                }
-            }
-        };
+        return inference;
     }
 
-    void goOn() {
-        waits = false;
-        for (Runnable work : putOff) {
-            work.run();
-        }
-        putOff.clear();
+    @Override
+    protected Executor newPictureWorker() {
+        return reading;
     }
 
     @Override
@@ -62,8 +85,9 @@ public final class TestApp extends DemoApp {
                 if (failure != null) {
                     throw new BundleException(failure);
                 }
-                return litert.load(bundle.source instanceof FolderSource ? ((FolderSource) bundle.source).folder
-                        : new File(TestFiles.assets(), "bundles/" + bundle.source.name()), piece);
+                File folder = bundle.source instanceof FolderSource ? ((FolderSource) bundle.source).folder
+                        : new File(TestFiles.assets(), "bundles/" + bundle.source.name());
+                return watched(litert.load(folder, piece), piece == bundle.manifest.unsplit);
             }
 
             @Override
@@ -74,6 +98,33 @@ public final class TestApp extends DemoApp {
             @Override
             public int threads() {
                 return threads;
+            }
+        };
+    }
+
+    private StageRunner watched(final StageRunner runner, final boolean unsplit) {
+        return new StageRunner() {
+            @Override
+            public Steps run(ByteBuffer input, Map<String, ByteBuffer> outputs) throws BundleException {
+                unsplitRuns += unsplit ? 1 : 0;
+                Runnable now = meanwhile;
+                meanwhile = null;
+                if (now != null) {
+                    now.run();
+                }
+                Steps steps = runner.run(input, outputs);
+                for (ByteBuffer output : outputs.values()) {
+                    if (unsplit && brokenUnsplit) {
+                        output.clear();
+                        output.put(new byte[output.capacity()]);
+                    }
+                }
+                return steps;
+            }
+
+            @Override
+            public void close() {
+                runner.close();
             }
         };
     }

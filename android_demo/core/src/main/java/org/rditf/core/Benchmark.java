@@ -23,8 +23,14 @@ public final class Benchmark {
 
     /** Told how far a measurement is. */
     public interface Progress {
-        /** @param done measured rounds, 0 during those before them; @return whether to go on. */
-        boolean round(int done, int of);
+        /**
+         * A round is over.
+         *
+         * @param done measured rounds, 0 during those before them
+         * @param of rounds that are to be measured
+         * @throws BundleException to break the measurement off, with the reason
+         */
+        void round(int done, int of) throws BundleException;
     }
 
     private interface Pass {
@@ -35,16 +41,18 @@ public final class Benchmark {
     private final Unsplit unsplit;
     private final Manifest manifest;
     private final LabelledImages images;
+    private final Cascade.Clock clock;
     private final double[] thresholds;
     private final List<Pass> passes = new ArrayList<>();
     private final Map<String, double[]> current = new LinkedHashMap<>();
     private final int[] exits;
     private final int[] predictions;
 
-    private Benchmark(Cascade cascade, Unsplit unsplit, LabelledImages images) {
+    private Benchmark(Cascade cascade, Unsplit unsplit, LabelledImages images, Cascade.Clock clock) {
         this.cascade = cascade;
         this.unsplit = unsplit;
         this.images = images;
+        this.clock = clock;
         manifest = cascade.bundle.manifest;
         thresholds = cascade.thresholds();
         exits = new int[images.images.length];
@@ -63,20 +71,26 @@ public final class Benchmark {
      * @return the result; a bundle that does not reproduce its golden vectors throws
      */
     public static BenchmarkResult run(Bundle bundle, long openNanos, StageLoader loader,
-            final BenchmarkOptions options, LabelledImages images, final Progress progress) throws BundleException {
-        try (Cascade cascade = new Cascade(bundle, loader); Unsplit unsplit = new Unsplit(bundle, loader)) {
-            float[] first = images.images[0];
-            double mixFirst = firstThroughAll(cascade, first);
-            long begun = System.nanoTime();
-            unsplit.predict(first);
-            double unsplitFirst = milliseconds(System.nanoTime() - begun);
+            BenchmarkOptions options, LabelledImages images, Progress progress) throws BundleException {
+        return run(bundle, openNanos, loader, options, images, progress, Cascade.SYSTEM);
+    }
+
+    static BenchmarkResult run(Bundle bundle, long openNanos, StageLoader loader, final BenchmarkOptions options,
+            LabelledImages images, final Progress progress, Cascade.Clock clock) throws BundleException {
+        try (Cascade cascade = new Cascade(bundle, loader, clock);
+                Unsplit unsplit = new Unsplit(bundle, loader, clock)) {
+            Benchmark benchmark = new Benchmark(cascade, unsplit, images, clock);
+            double mixFirst = benchmark.firstThroughAll();
+            long begun = clock.nanos();
+            unsplit.predict(images.images[0]);
+            double unsplitFirst = milliseconds(clock.nanos() - begun);
             GoldenCheck.run(cascade).require();
-            Benchmark benchmark = new Benchmark(cascade, unsplit, images);
+            GoldenCheck.requireUnsplit(unsplit);
             Map<String, double[][]> warmup = benchmark.rounds(options.warmupRounds, options.maxSeconds,
                     progress == null ? null : new Progress() {
                         @Override
-                        public boolean round(int done, int of) {
-                            return progress.round(0, options.rounds);
+                        public void round(int done, int of) throws BundleException {
+                            progress.round(0, options.rounds);
                         }
                     });
             Map<String, double[][]> times = benchmark.rounds(options.rounds, options.maxSeconds, progress);
@@ -89,12 +103,11 @@ public final class Benchmark {
         return nanos / 1e6;
     }
 
-    private static double firstThroughAll(Cascade cascade, float[] image) throws BundleException {
-        double[] thresholds = cascade.thresholds();
+    private double firstThroughAll() throws BundleException {
         cascade.setThresholds(leavingAt(cascade, thresholds.length));
-        long begun = System.nanoTime();
-        cascade.predict(image);
-        double first = milliseconds(System.nanoTime() - begun);
+        long begun = clock.nanos();
+        cascade.predict(images.images[0]);
+        double first = milliseconds(clock.nanos() - begun);
         cascade.setThresholds(thresholds);
         return first;
     }
@@ -113,9 +126,9 @@ public final class Benchmark {
             @Override
             public void run(int image) throws BundleException {
                 cascade.setThresholds(thresholds);
-                long begun = System.nanoTime();
+                long begun = clock.nanos();
                 Prediction found = cascade.predict(images.images[image]);
-                keep(MIX, image, System.nanoTime() - begun);
+                keep(MIX, image, clock.nanos() - begun);
                 exits[image] = found.exit;
                 predictions[image] = found.prediction;
             }
@@ -123,9 +136,9 @@ public final class Benchmark {
         passes.add(new Pass() {
             @Override
             public void run(int image) throws BundleException {
-                long begun = System.nanoTime();
+                long begun = clock.nanos();
                 unsplit.predict(images.images[image]);
-                keep(UNSPLIT, image, System.nanoTime() - begun);
+                keep(UNSPLIT, image, clock.nanos() - begun);
             }
         });
         passes.add(new Pass() {
@@ -145,9 +158,9 @@ public final class Benchmark {
             @Override
             public void run(int image) throws BundleException {
                 cascade.setThresholds(forcing);
-                long begun = System.nanoTime();
+                long begun = clock.nanos();
                 cascade.predict(images.images[image]);
-                keep(manifest.exitNames.get(exit), image, System.nanoTime() - begun);
+                keep(manifest.exitNames.get(exit), image, clock.nanos() - begun);
             }
         };
     }
@@ -176,9 +189,9 @@ public final class Benchmark {
     /** Times in milliseconds, from kind to [rounds][images]. */
     private Map<String, double[][]> rounds(int count, double maxSeconds, Progress progress) throws BundleException {
         Map<String, List<double[]>> found = new LinkedHashMap<>();
-        long begun = System.nanoTime();
+        long begun = clock.nanos();
         for (int round = 0; round < count; round++) {
-            if (round > 0 && (System.nanoTime() - begun) / 1e9 > maxSeconds) {
+            if (round > 0 && (clock.nanos() - begun) / 1e9 > maxSeconds) {
                 break;
             }
             current.clear();
@@ -194,8 +207,8 @@ public final class Benchmark {
                 }
                 found.get(kind.getKey()).add(kind.getValue());
             }
-            if (progress != null && !progress.round(round + 1, count)) {
-                throw new BundleException("the benchmark was broken off");
+            if (progress != null) {
+                progress.round(round + 1, count);
             }
         }
         cascade.setThresholds(thresholds);

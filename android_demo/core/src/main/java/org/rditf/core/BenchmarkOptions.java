@@ -5,8 +5,8 @@ import org.json.JSONObject;
 
 /** What is to be measured, as `rdi-tf benchmark --adb` says it. */
 public final class BenchmarkOptions {
-    private static final int MOST_THREADS = 64;
-    private static final int MOST_ROUNDS = 100_000;
+    /** As rdi_tf.export.runner.MOST_THREADS. */
+    private static final int MOST_THREADS = 256;
 
     /** Marks the lines in the log that belong to this benchmark. */
     public final String id;
@@ -27,14 +27,14 @@ public final class BenchmarkOptions {
     public final double maxSeconds;
 
     private BenchmarkOptions(JSONObject json) throws JSONException, BundleException {
-        id = json.optString("id", "");
+        id = id(json);
         bundle = json.isNull("bundle") ? null : json.getString("bundle");
         images = json.isNull("images") ? null : json.getString("images");
         delegate = json.isNull("delegate") ? null : json.getString("delegate");
         limit = atLeastOne(json, "limit", 100, Integer.MAX_VALUE);
         threads = atLeastOne(json, "threads", 1, MOST_THREADS);
-        rounds = atLeastOne(json, "rounds", 30, MOST_ROUNDS);
-        warmupRounds = atLeastOne(json, "warmup_rounds", 3, MOST_ROUNDS);
+        rounds = atLeastOne(json, "rounds", 30, Integer.MAX_VALUE);
+        warmupRounds = atLeastOne(json, "warmup_rounds", 3, Integer.MAX_VALUE);
         maxSeconds = json.has("max_seconds") ? json.getDouble("max_seconds") : 150;
         if (!(maxSeconds > 0)) {
             throw new BundleException("max_seconds: expected a number above 0, got " + maxSeconds);
@@ -50,12 +50,29 @@ public final class BenchmarkOptions {
         }
     }
 
+    /** The id in JSON text, whatever else is wrong there; without it nobody would find what is logged. "" for none. */
+    public static String idOf(String text) {
+        try {
+            return id(new JSONObject(text));
+        } catch (JSONException error) {
+            return "";
+        }
+    }
+
+    private static String id(JSONObject json) {
+        return json.optString("id", "");
+    }
+
+    /** Read as double, which holds every int: JSONObject's getInt and getLong cut off what does not fit. */
     private static int atLeastOne(JSONObject json, String name, int otherwise, int most)
             throws JSONException, BundleException {
-        int value = json.has(name) ? json.getInt(name) : otherwise;
-        if (value < 1 || value > most) {
-            throw new BundleException(name + ": expected 1 to " + most + ", got " + value);
+        if (!json.has(name)) {
+            return otherwise;
         }
-        return value;
+        double value = json.getDouble(name);
+        if (!(value >= 1 && value <= most && value == Math.rint(value))) {
+            throw new BundleException(name + ": expected a whole number from 1 to " + most + ", got " + json.get(name));
+        }
+        return (int) value;
     }
 }

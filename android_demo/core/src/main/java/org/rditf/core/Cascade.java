@@ -21,7 +21,7 @@ public final class Cascade implements Closeable {
         long nanos();
     }
 
-    private static final Clock SYSTEM = new Clock() {
+    static final Clock SYSTEM = new Clock() {
         @Override
         public long nanos() {
             return System.nanoTime();
@@ -50,7 +50,7 @@ public final class Cascade implements Closeable {
         skips = new int[manifest.stages.size()];
         try {
             for (Piece stage : manifest.stages) {
-                stages.add(new LoadedPiece(bundle, stage, loader));
+                stages.add(new LoadedPiece(bundle, stage, loader, clock));
                 durations.add(new RecentTimes(REMEMBERED_RUNS));
             }
         } catch (BundleException | RuntimeException error) {
@@ -84,6 +84,7 @@ public final class Cascade implements Closeable {
      *     that was skipped some dozens of times in a row as too slow is tried once more, since only a run can show that
      *     it has become faster: that answer may come after the deadline. The first stage always runs, and a stage is
      *     never broken off
+     * @return the answer; logits that are not finite throw
      */
     public Prediction predict(float[] image, double deadlineMs) throws BundleException {
         final long started = clock.nanos();

@@ -77,12 +77,13 @@ public enum ExitPolicy {
     /**
      * What the rule says at the last of the exits that were reached.
      *
-     * @param logits those of the exits reached so far, in order, at least one
+     * @param logits those of the exits reached so far, in order, at least one; ones that are not finite throw, for any
+     *     class could be read from them
      */
-    public Verdict judge(float[][] logits) {
+    public Verdict judge(float[][] logits) throws BundleException {
         double[][] own = new double[logits.length][];
         for (int exit = 0; exit < logits.length; exit++) {
-            own[exit] = logSoftmax(toDoubles(logits[exit]));
+            own[exit] = logSoftmax(finite(logits[exit]));
         }
         double[] last = own[own.length - 1];
         switch (this) {
@@ -174,10 +175,14 @@ public enum ExitPolicy {
         return best;
     }
 
-    static double[] toDoubles(float[] numbers) {
-        double[] doubles = new double[numbers.length];
-        for (int index = 0; index < numbers.length; index++) {
-            doubles[index] = numbers[index];
+    /** Logits of one exit as doubles; ones that are not finite throw. */
+    static double[] finite(float[] logits) throws BundleException {
+        double[] doubles = new double[logits.length];
+        for (int label = 0; label < logits.length; label++) {
+            doubles[label] = logits[label];
+            if (Double.isNaN(doubles[label]) || Double.isInfinite(doubles[label])) {
+                throw new BundleException("logits: expected finite numbers, got " + logits[label]);
+            }
         }
         return doubles;
     }

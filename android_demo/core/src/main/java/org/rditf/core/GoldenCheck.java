@@ -2,6 +2,9 @@ package org.rditf.core;
 
 /** Whether a bundle does here what it says: its golden vectors run through its cascade. */
 public final class GoldenCheck {
+    /** Times the tolerance for the unsplit network: in one file it rounds in other places. As rdi_tf.export.verify. */
+    private static final double UNSPLIT = 2;
+
     /** Largest difference of a logit. */
     public final double largestDifference;
     public final int wrongExits;
@@ -19,12 +22,31 @@ public final class GoldenCheck {
 
     /** Runs all golden vectors, under the manifest's thresholds whatever the cascade's are. */
     public static GoldenCheck run(Cascade cascade) throws BundleException {
+        return run(cascade, cascade.bundle.golden());
+    }
+
+    static GoldenCheck run(Cascade cascade, GoldenVectors golden) throws BundleException {
         double[] thresholds = cascade.thresholds();
         cascade.setThresholds(cascade.bundle.manifest.thresholds());
         try {
-            return runAll(cascade, cascade.bundle.golden());
+            return runAll(cascade, golden);
         } finally {
             cascade.setThresholds(thresholds);
+        }
+    }
+
+    /** Refuses a bundle whose unsplit network gives other logits than its stages: savings are reported against it. */
+    public static void requireUnsplit(Unsplit unsplit) throws BundleException {
+        GoldenVectors golden = unsplit.bundle.golden();
+        double allowed = UNSPLIT * unsplit.bundle.manifest.goldenTolerance;
+        double largest = 0;
+        for (int index = 0; index < golden.count; index++) {
+            largest = Math.max(largest, largestDifference(unsplit.exitLogits(golden.image(index)), golden, index));
+        }
+        if (!(largest <= allowed)) {
+            throw new BundleException("does not hold on this machine: unsplit network: " + golden.count
+                    + " images: logits differ from the stages' by at most " + (float) largest + " (" + (float) allowed
+                    + " allowed)");
         }
     }
 
@@ -51,9 +73,9 @@ public final class GoldenCheck {
         int wrongPredictions = 0;
         for (int index = 0; index < golden.count; index++) {
             float[] image = golden.image(index);
-            float[][] logits = cascade.exitLogits(image);
-            for (int exit = 0; exit < logits.length; exit++) {
-                largest = Math.max(largest, largestDifference(logits[exit], golden.logits(index, exit)));
+            largest = Math.max(largest, largestDifference(cascade.exitLogits(image), golden, index));
+            if (Double.isInfinite(largest)) {
+                break; // no exit rule judges logits that are not finite
             }
             Prediction found = cascade.predict(image);
             wrongExits += found.exit == golden.exits[index] ? 0 : 1;
@@ -61,6 +83,15 @@ public final class GoldenCheck {
         }
         double tolerance = cascade.bundle.manifest.goldenTolerance;
         return new GoldenCheck(golden.count, tolerance, largest, wrongExits, wrongPredictions);
+    }
+
+    /** Of an image's logits, at any exit. */
+    private static double largestDifference(float[][] found, GoldenVectors golden, int index) {
+        double largest = 0;
+        for (int exit = 0; exit < found.length; exit++) {
+            largest = Math.max(largest, largestDifference(found[exit], golden.logits(index, exit)));
+        }
+        return largest;
     }
 
     private static double largestDifference(float[] found, float[] wanted) {

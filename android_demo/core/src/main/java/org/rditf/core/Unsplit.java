@@ -4,18 +4,25 @@ import java.io.Closeable;
 
 /** The unsplit network of a bundle, all exits at once, for comparison with the cascade. */
 public final class Unsplit implements Closeable {
+    public final Bundle bundle;
     private final Manifest manifest;
     private final LoadedPiece piece;
 
+    /** Loads the unsplit network of a bundle. */
     public Unsplit(Bundle bundle, StageLoader loader) throws BundleException {
-        manifest = bundle.manifest;
-        piece = new LoadedPiece(bundle, manifest.unsplit, loader);
+        this(bundle, loader, Cascade.SYSTEM);
     }
 
-    /** The class that the last exit calls. */
+    Unsplit(Bundle bundle, StageLoader loader, Cascade.Clock clock) throws BundleException {
+        this.bundle = bundle;
+        manifest = bundle.manifest;
+        piece = new LoadedPiece(bundle, manifest.unsplit, loader, clock);
+    }
+
+    /** The class that the last exit calls; logits that are not finite throw. */
     public int predict(float[] image) throws BundleException {
         run(image);
-        return ExitPolicy.argmax(ExitPolicy.toDoubles(piece.numbers(manifest.exitNames.get(manifest.exits() - 1))));
+        return ExitPolicy.argmax(ExitPolicy.finite(piece.numbers(manifest.exitNames.get(manifest.exits() - 1))));
     }
 
     /** Logits of every exit. */

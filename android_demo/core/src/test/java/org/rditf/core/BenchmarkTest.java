@@ -76,6 +76,60 @@ public class BenchmarkTest {
         assertTrue(rows[7], rows[7].startsWith("whole,mix,16,") && rows[7].endsWith(",16"));
     }
 
+    /** Stages of 1, 2 and 4 ms and an unsplit network of 8 ms: leaving at the exits takes 1, 3 and 7 ms. */
+    @Test
+    public void everyKindOfTimeByHand() throws Exception {
+        Bundle bundle = TestFiles.bundle("float32");
+        FakeLoader loader = new FakeLoader();
+        loader.golden = bundle.golden();
+        loader.loadNanos = 5_000_000;
+        String[] files = {"stage_1.tflite", "stage_2.tflite", "stage_3.tflite", "unsplit.tflite"};
+        for (int file = 0; file < files.length; file++) {
+            loader.nanos.put(files[file], 1_000_000L << file);
+        }
+        BenchmarkResult result = Benchmark.run(bundle, 9_000_000, loader, BenchmarkOptions.parse("{\"rounds\": 2}"),
+                LabelledImages.golden(bundle, 100), null, loader);
+        double[] leaving = {1, 3, 7};
+        double mix = 0;
+        for (int exit : loader.golden.exits) {
+            mix += leaving[exit] / loader.golden.count;
+        }
+        JSONObject json = new JSONObject(result.toJson(Collections.<String, Object>emptyMap(), null, null));
+        for (int exit = 0; exit < 3; exit++) {
+            assertSame(leaving[exit], result.exit(exit));
+            assertSame(1 << exit, result.invoke(exit));
+            JSONObject stage = json.getJSONArray("stages").getJSONObject(exit);
+            assertEquals(FakeLoader.FEED / 1e6, stage.getJSONObject("feed").getDouble("max"), 1e-12);
+            assertEquals(FakeLoader.FETCH / 1e6, stage.getJSONObject("fetch").getDouble("min"), 1e-12);
+            assertEquals(5, stage.getDouble("load_ms"), 1e-12);
+        }
+        assertEquals(mix, result.mix.mean, 1e-12);
+        assertSame(8, result.unsplit);
+        assertEquals(8, json.getJSONObject("unsplit_invoke").getDouble("mean"), 1e-12);
+        assertEquals(8, json.getJSONObject("unsplit").getDouble("first_ms"), 1e-12);
+        assertEquals(7, json.getJSONObject("mix").getDouble("first_ms"), 1e-12);
+        assertEquals(9, json.getDouble("open_ms"), 1e-12);
+    }
+
+    /** That all of these times are one. */
+    private static void assertSame(double milliseconds, Statistics times) throws Exception {
+        assertEquals(32, times.count);
+        assertEquals(milliseconds, times.json().getDouble("min"), 1e-12);
+        assertEquals(milliseconds, times.json().getDouble("max"), 1e-12);
+    }
+
+    @Test
+    public void noRoundIsStartedAfterTheTimeLimit() throws Exception {
+        Bundle bundle = TestFiles.bundle("float32");
+        FakeLoader loader = new FakeLoader();
+        loader.golden = bundle.golden();
+        loader.nanos.put("unsplit.tflite", 1_000_000_000L); // measured and for its steps: two seconds a round
+        BenchmarkOptions options = BenchmarkOptions.parse("{\"rounds\": 2147483647, \"max_seconds\": 3}");
+        BenchmarkResult result = Benchmark.run(bundle, 0, loader, options, LabelledImages.golden(bundle, 1), null,
+                loader);
+        assertEquals(2, result.unsplit.count);
+    }
+
     @Test
     public void bundleThatDoesNotHoldIsNotMeasured() {
         BundleException error = assertThrows(BundleException.class, new ThrowingRunnable() {
@@ -88,24 +142,40 @@ public class BenchmarkTest {
     }
 
     @Test
+    public void unsplitNetworkThatSaysSomethingElseIsNotMeasuredAgainst() throws Exception {
+        final Bundle bundle = TestFiles.bundle("float32");
+        final FakeLoader loader = new FakeLoader();
+        loader.golden = bundle.golden();
+        loader.added.put("unsplit.tflite", 1f);
+        BundleException error = assertThrows(BundleException.class, new ThrowingRunnable() {
+            @Override
+            public void run() throws Exception {
+                BenchmarkTest.run("float32", loader, "{}", null);
+            }
+        });
+        String message = error.getMessage();
+        assertTrue(message, message.startsWith("does not hold on this machine: unsplit network: 16 images: "));
+    }
+
+    @Test
     public void canBeBrokenOffWhileItWarmsUp() throws Exception {
         final Bundle bundle = TestFiles.bundle("int8");
-        final BenchmarkOptions options = BenchmarkOptions.parse("{\"warmup_rounds\": 100000}");
+        final BenchmarkOptions options = BenchmarkOptions.parse("{\"warmup_rounds\": 2147483647}");
         final LabelledImages images = LabelledImages.golden(bundle, 1);
         BundleException error = assertThrows(BundleException.class, new ThrowingRunnable() {
             @Override
             public void run() throws Exception {
                 Benchmark.run(bundle, 0, TestFiles.litert(), options, images, new Benchmark.Progress() {
                     @Override
-                    public boolean round(int done, int of) {
+                    public void round(int done, int of) throws BundleException {
                         assertEquals(0, done);
                         assertEquals(30, of);
-                        return false;
+                        throw new BundleException("enough");
                     }
                 });
             }
         });
-        assertEquals("the benchmark was broken off", error.getMessage());
+        assertEquals("enough", error.getMessage());
     }
 
     @Test
@@ -138,13 +208,44 @@ public class BenchmarkTest {
     @Test
     public void unusableOptionsAreRefused() {
         for (final String text : new String[] {"", "[]", "{\"rounds\": 0}", "{\"threads\": \"many\"}",
-            "{\"max_seconds\": 0}"}) {
+            "{\"max_seconds\": 0}", "{\"limit\": 1.5}", "{\"warmup_rounds\": 1e30}"}) {
             assertThrows(BundleException.class, new ThrowingRunnable() {
                 @Override
                 public void run() throws BundleException {
                     BenchmarkOptions.parse(text);
                 }
             });
+        }
+    }
+
+    @Test
+    public void limitsAreThoseOfTheCommandLine() throws Exception {
+        BenchmarkOptions most = BenchmarkOptions.parse("{\"threads\": 256, \"rounds\": 2147483647, "
+                + "\"warmup_rounds\": 2147483647, \"limit\": 2147483647}");
+        assertEquals(256, most.threads);
+        assertEquals(Integer.MAX_VALUE, most.rounds);
+        assertEquals(Integer.MAX_VALUE, most.warmupRounds);
+        assertEquals(Integer.MAX_VALUE, most.limit);
+        assertRefused("threads", "257", "threads: expected a whole number from 1 to 256, got 257");
+        // Cut down to an int this would be 1.
+        assertRefused("rounds", "4294967297", "rounds: expected a whole number from 1 to 2147483647, got 4294967297");
+    }
+
+    private static void assertRefused(String option, String value, String message) {
+        final String text = "{\"id\": \"c3\", \"" + option + "\": " + value + "}";
+        assertEquals(message, assertThrows(BundleException.class, new ThrowingRunnable() {
+            @Override
+            public void run() throws BundleException {
+                BenchmarkOptions.parse(text);
+            }
+        }).getMessage());
+        assertEquals("c3", BenchmarkOptions.idOf(text));
+    }
+
+    @Test
+    public void textWithoutAnIdHasNone() {
+        for (String text : new String[] {"", "[]", "{", "{}"}) {
+            assertEquals("", BenchmarkOptions.idOf(text));
         }
     }
 }

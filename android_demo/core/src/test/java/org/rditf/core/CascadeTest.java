@@ -164,6 +164,29 @@ public class CascadeTest {
     }
 
     @Test
+    public void logitsThatAreNotFiniteGiveNoAnswer() throws Exception {
+        float[] broken = SURE_OF_7.clone();
+        broken[9] = Float.NaN;
+        final Cascade cascade = cascade(UNSURE, broken, SURE_OF_7);
+        loader.logits.put("unsplit.tflite", broken);
+        final Unsplit unsplit = new Unsplit(bundle, loader);
+        assertThrows(BundleException.class, new ThrowingRunnable() {
+            @Override
+            public void run() throws BundleException {
+                cascade.predict(image);
+            }
+        });
+        assertThrows(BundleException.class, new ThrowingRunnable() {
+            @Override
+            public void run() throws BundleException {
+                unsplit.predict(image);
+            }
+        });
+        loader.logits.put("stage_1.tflite", SURE_OF_3);
+        assertEquals("an exit that is not reached does not count", 3, cascade.predict(image).prediction);
+    }
+
+    @Test
     public void closingClosesEveryStage() throws Exception {
         Cascade cascade = cascade(UNSURE);
         assertEquals(3, loader.open);

@@ -12,12 +12,12 @@ public class ExitPolicyTest {
     /** Probabilities 0.7, 0.2, 0.1. */
     private static final float[] LOGITS = {(float) Math.log(7), (float) Math.log(2), 0};
 
-    private static double score(ExitPolicy policy, float[]... logits) {
+    private static double score(ExitPolicy policy, float[]... logits) throws BundleException {
         return policy.judge(logits).score;
     }
 
     @Test
-    public void scoresByHand() {
+    public void scoresByHand() throws Exception {
         double entropy = -(0.7 * Math.log(0.70001) + 0.2 * Math.log(0.20001) + 0.1 * Math.log(0.10001));
         assertEquals(entropy, score(ExitPolicy.ENTROPY, LOGITS), 1e-7);
         assertEquals(0.3, score(ExitPolicy.MAX_PROBABILITY, LOGITS), 1e-7);
@@ -30,7 +30,7 @@ public class ExitPolicyTest {
     }
 
     @Test
-    public void averagesCallTheClassFromAllExitsSoFar() {
+    public void averagesCallTheClassFromAllExitsSoFar() throws Exception {
         float[] strong = {6, 0, 0};
         float[] weak = {0, 2, 0};
         assertEquals(0, ExitPolicy.RUNNING_AVERAGE.judge(new float[][] {strong, weak}).prediction);
@@ -66,6 +66,21 @@ public class ExitPolicyTest {
                         assertEquals(name + ", image " + row, predictions[row], verdict.prediction);
                     }
                 }
+            }
+        }
+    }
+
+    @Test
+    public void logitsThatAreNotFiniteAreRefused() {
+        for (final float unfit : new float[] {Float.NaN, Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY}) {
+            for (final ExitPolicy policy : ExitPolicy.values()) {
+                BundleException error = assertThrows(BundleException.class, new ThrowingRunnable() {
+                    @Override
+                    public void run() throws BundleException {
+                        policy.judge(new float[][] {{0, unfit, 1}, LOGITS});
+                    }
+                });
+                assertEquals("logits: expected finite numbers, got " + unfit, error.getMessage());
             }
         }
     }

@@ -7,8 +7,8 @@ Every recipe is the base recipe with a thing or two changed; branches count from
 every other as many as cost the same, counted from the layer graph (`rdi_tf.training.costs`), and the preset's
 schedule shrunk to them, so that it ends where it should. Each is judged by what its exit rule calls right on
 validation images, clean and under the suite `strict` made against that rule's own outputs: recipes are chosen here,
-so test images stay out of it. Means over the seeds, with lowest and highest, are printed as Markdown and kept with
-every single run in FOLDER/ingredients.json.
+so test images stay out of it. Means over the seeds, with lowest and highest, are printed as Markdown; every single run
+is kept in FOLDER/ingredients.json and says where and when it was judged, since runs may come from several calls.
 
 Short runs tell the beginning of training. What is there already is not trained again, and what was killed goes on;
 a FOLDER whose rows were made with other options is refused.
@@ -116,6 +116,7 @@ def measure(name, seed, options):
         "per_image_worst_case": found.per_image_worst_case,
         "executed_saving": found.clean.executed_saving,
         "settings": RECIPES[name],
+        **{key: found.provenance[key] for key in ("processor", "date")},
     }
     keep_row(folder.with_suffix(".json"), _made_with(name, options), row)
     return row

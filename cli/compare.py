@@ -23,7 +23,8 @@ def command(runs, output, reported):
     """Draw accuracy clean and attacked against cost for evaluated RUNs (the paper's Figure 6), with tables.
 
     Also against kilobytes where they are exported (RUN/export), and against milliseconds where `rdi-tf benchmark
-    --output RUN/latency-DTYPE.json` kept what it found, each machine's for itself.
+    --output RUN/latency-DTYPE.json` kept what it found, each machine's for itself. Runs that were evaluated in the same
+    way on the same images are held against the first, image by image: differences with standard errors.
     """
     common.check_output_folder(output)
     module = library("rdi_tf.reporting.compare")
@@ -41,7 +42,11 @@ def command(runs, output, reported):
         for run in compared
     ]
     text = aligned(("RUN", "KIND", "TA", "ATA, WORST ATTACK", "MFLOPS (PAPER)", "EXECUTED MACS", "IMAGES"), rows)
-    text = "\n".join([text, *library("rdi_tf.reporting.compare_pages").cautions(compared)])
+    pages = library("rdi_tf.reporting.compare_pages")
+    text = "\n".join([text, *pages.cautions(compared)])
+    if held := pages.difference_rows(compared):
+        header = (f"LESS {compared[0].name}", *(heading.upper() for heading in pages.DIFFERENCES))
+        text += "\n\n" + aligned(header, held)
     data = {"runs": [run.to_dict() for run in compared], "html": str(files.html)}
     data |= {"markdown": str(files.markdown), "pictures": [str(file) for file in files.pictures]}
     return common.Report(data, f"{text}\n\n{files.html}\n{files.markdown}")

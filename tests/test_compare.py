@@ -17,11 +17,16 @@ from rdi_tf.cli import main as cli
 from rdi_tf.compression.settings import METHODS
 from rdi_tf.config import Config
 from rdi_tf.errors import ConfigError, DataError
+from rdi_tf.evaluation.run_results import RESULT_DIGEST, kept_evaluations, text_digest
 from rdi_tf.latency import LatencyResult
 from rdi_tf.reporting import cost_plots
 from rdi_tf.reporting.compare import compare_runs
 from rdi_tf.reporting.deployments import Conditions, Deployments, condition_letters
+from rdi_tf.reporting.differences import Difference
 from rdi_tf.reporting.kinds import Kind, reported_mark
+from rdi_tf.runs import RunFolder
+
+EVALUATION = "main+max_average-pgd-3-first-60"
 
 
 def rdi_tf(*arguments):
@@ -236,9 +241,8 @@ def test_attacks_that_aim_at_something_else_are_not_the_same(evaluated, tmp_path
 
 def test_evaluations_under_other_thresholds_are_named(evaluated, tmp_path):
     other = shutil.copytree(evaluated, tmp_path / "other")
-    for file in (other / "evaluation").glob("*.json"):
-        table = json.loads(file.read_text())
-        file.write_text(json.dumps(table | {"thresholds": [value / 2 for value in table["thresholds"]]}))
+    thresholds = json.loads((other / "evaluation" / f"{EVALUATION}.json").read_text())["thresholds"]
+    evaluation(other, EVALUATION, thresholds=[value / 2 for value in thresholds])
     found = rdi_tf("compare", evaluated, other, "--output", tmp_path)
     assert "other: evaluated under another exit rule or other thresholds than now; evaluate again." in found.stdout
 
@@ -264,9 +268,12 @@ def test_a_bundle_of_another_network_is_refused(evaluated, tmp_path):
 
 def evaluation(run, name, **fields):
     """Keep an evaluation of a run once more under another name, changed."""
-    file = run / "evaluation" / "main+max_average-pgd-3-first-60.json"
-    file.with_name(f"{name}.npz").write_bytes(file.with_suffix(".npz").read_bytes())
-    file.with_name(f"{name}.json").write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+    file = run / "evaluation" / f"{EVALUATION}.json"
+    text = json.dumps({**json.loads(file.read_text()), **fields})
+    with np.load(file.with_suffix(".npz")) as kept:
+        arrays = {**kept, RESULT_DIGEST: np.array(text_digest(text))}
+    np.savez(file.with_name(f"{name}.npz"), **arrays)
+    file.with_name(f"{name}.json").write_text(text)
 
 
 def test_evaluations_in_the_same_way_are_taken_where_all_have_one(evaluated, pruned, tmp_path):
@@ -279,14 +286,58 @@ def test_evaluations_in_the_same_way_are_taken_where_all_have_one(evaluated, pru
     assert [run.images for run in compare_runs([first, pruned], tmp_path / "out")[0]] == [90, 90]
     for suffix in ("json", "npz"):
         (first / "evaluation" / f"pgd-3-first-90.{suffix}").unlink()
-        (pruned / "evaluation" / f"main+max_average-pgd-3-first-60.{suffix}").unlink()
+        (pruned / "evaluation" / f"{EVALUATION}.{suffix}").unlink()
     assert [run.images for run in compare_runs([first, pruned], tmp_path / "out")[0]] == [60, 90]
     assert "The runs were not all evaluated in the same way" in (tmp_path / "out" / "compare.md").read_text()
 
 
+def test_a_difference_by_hand():
+    """Right for the one alone, for both, for neither, for both: 1, 0, 0, 0."""
+    found = Difference.of([True, True, False, True], [False, True, False, True])
+    assert found.mean == 0.25
+    assert found.error == pytest.approx(math.sqrt((0.75**2 + 3 * 0.25**2) / 3) / 2)
+    assert str(found) == "+25.00 ± 25.00"
+    assert Difference.of([True, False], [True, False]) == Difference(0.0, 0.0)
+
+
+def test_runs_are_held_against_the_first_image_by_image(evaluated, tmp_path):
+    """The second run leaves at the first exit always: less work, and other images right."""
+    other = shutil.copytree(evaluated, tmp_path / "other")
+    kept = kept_evaluations(RunFolder.open(evaluated))[0]
+    with np.load(kept.logits_file) as arrays:
+        logits = {name: arrays[name] for name in ("clean", "main", "max_average")}
+        labels = arrays["labels"]
+    first = {name: values[:, 0].argmax(axis=-1) == labels for name, values in logits.items()}
+    cost = kept.result.costs.executed_macs[0]
+    clean = {**json.loads(kept.result.to_json())["clean"], "average_executed_macs": cost}
+    evaluation(other, EVALUATION, policy="max_probability", thresholds=[2.0, 2.0], clean=clean)
+    found = rdi_tf("compare", evaluated, other, "--output", tmp_path / "out", "--json")
+    assert found.exit_code == 0, found.stderr
+    runs = json.loads(found.stdout)["runs"]
+    assert runs[0]["differences"] is None
+    held = runs[1]["differences"]
+    assert held["other"] == "run one"
+    assert held["clean_accuracy"]["mean"] == pytest.approx(first["clean"].mean() - kept.result.clean.accuracy)
+    survives = np.all(list(first.values()), axis=0).mean()
+    assert held["per_image_worst_case"]["mean"] == pytest.approx(survives - kept.result.per_image_worst_case)
+    assert held["executed_saving"] == pytest.approx(1 - cost / kept.result.clean.average_executed_macs)
+    page = (tmp_path / "out" / "compare.md").read_text()
+    assert "Differences from run one, image by image" in page and "with care" not in page
+    assert "LESS run one" in rdi_tf("compare", evaluated, other, "--output", tmp_path / "out").stdout
+
+
+@pytest.mark.parametrize("fields", [{"split": "validation"}, {"attack_outputs": "exits", "policy": "running_average"}])
+def test_runs_that_met_something_else_are_not_held_against_the_first(evaluated, tmp_path, fields):
+    other = shutil.copytree(evaluated, tmp_path / "other")
+    evaluation(other, EVALUATION, **fields)
+    runs, files = compare_runs([evaluated, other], tmp_path / "out")
+    assert [run.differences for run in runs] == [None, None]
+    assert "image by image" not in files.markdown.read_text()
+
+
 def test_the_papers_rivals_stand_beside_as_reported(evaluated, tmp_path):
     run = shutil.copytree(evaluated, tmp_path / "run")
-    evaluation(run, "main+max_average-pgd-3-first-60", dataset="cifar10")
+    evaluation(run, EVALUATION, dataset="cifar10")
     assert rdi_tf("compare", run, "--output", tmp_path / "out").exit_code == 0
     text = (tmp_path / "out" / "compare.md").read_text()
     assert "| ATMC | Table 5, reported | 83.81 | 43.02 |  | 56.82 |" in text
@@ -296,11 +347,11 @@ def test_the_papers_rivals_stand_beside_as_reported(evaluated, tmp_path):
 
 def test_compare_refuses_what_cannot_be_compared(evaluated, pruned, tmp_path):
     other = shutil.copytree(evaluated, tmp_path / "other")
-    evaluation(other, "main+max_average-pgd-3-first-60", dataset="mnist")
+    evaluation(other, EVALUATION, dataset="mnist")
     found = rdi_tf("compare", evaluated, other, "--output", tmp_path / "out")
     assert found.exit_code == 2 and "expected runs on one data set, got digits, mnist" in found.stderr
     unattacked = {"attacks": [], "worst_case": None, "worst_case_attack": None, "per_image_worst_case": None}
-    evaluation(other, "main+max_average-pgd-3-first-60", **unattacked)
+    evaluation(other, EVALUATION, **unattacked)
     found = rdi_tf("compare", other, "--output", tmp_path / "out")
     assert found.exit_code == 2 and "expected an evaluation under attacks" in found.stderr
     (pruned / "compression.json").write_text("{}")

@@ -56,6 +56,7 @@ def test_ingredients_are_weighed_at_equal_cost_on_validation_images(script, monk
     assert command.startswith("ingredients.py --preset digits-smallcnn --set evaluation.steps=2 training.batch_size=16")
     assert f"--images 20 --output {tmp_path.name} --only" in command
     assert [(row["recipe"], row["seed"]) for row in rows] == [(name, seed) for seed in (0, 1) for name in names]
+    assert all(row["processor"] == found["provenance"]["processor"] and row["date"] for row in rows)
     # PGD-2 takes 4 forward passes; the update takes 6 of them, or 3 without the clean images.
     assert [row["iterations"] for row in rows] == [10, round(10 * 7 / 10)] * 2
     assert len(list(tmp_path.glob("*/evaluation/validation/*.json"))) == 4

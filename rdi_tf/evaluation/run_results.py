@@ -6,9 +6,12 @@ import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from rdi_tf.errors import CheckpointError, DataError
 from rdi_tf.evaluation.results import EvaluationResult
 from rdi_tf.npz import readable_npz
+from rdi_tf.policies import decide, get_policy
 
 # In a file of logits: `text_digest` of the result that they were written with.
 RESULT_DIGEST = "result_sha256"
@@ -51,6 +54,21 @@ class KeptEvaluation:
                     f"{self.logits_file}: its exit logits are not those of the result beside it; evaluate again"
                 )
             return {name: arrays[name] for name in names}, arrays["labels"]
+
+    def right(self):
+        """Which images its exit rule calls right.
+
+        Returns:
+          (clean, survives, labels): bool arrays (n,), clean images, and clean and under every attack; labels (n,).
+
+        Raises:
+          DataError: as `logits`.
+        """
+        names = ["clean", *(attack.name for attack in self.result.attacks)]
+        logits, labels = self.logits(names)
+        policy, thresholds = get_policy(self.result.policy), self.result.thresholds
+        right = [decide(policy, logits[name], thresholds).predictions == labels for name in names]
+        return right[0], np.all(right, axis=0), labels
 
 
 def text_digest(text):

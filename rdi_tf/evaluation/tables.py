@@ -149,10 +149,14 @@ def _in_turns(result):
 def title(result):
     """One line over a table: what was evaluated, on how many images, with which rule and which attacks."""
     named = f"{result.name}: " if result.name else ""
+    return f"{named}{images_in_words(result)}, exit rule {result.policy}{attacks_in_words(result)}"
+
+
+def attacks_in_words(result):
+    """As "; strict attacks: algorithm pgd, epsilon 0.3", to follow other words; empty without attacks."""
     search = ", ".join(f"{key} {value}" for key, value in result.attack.items())
     suite = f"{result.suite} " if result.suite not in ("", "none", "paper") else ""
-    attacks = f"; {suite}attacks: {search}" if search else ""
-    return f"{named}{images_in_words(result)}, exit rule {result.policy}{attacks}"
+    return f"; {suite}attacks: {search}" if search else ""
 
 
 def images_in_words(result):

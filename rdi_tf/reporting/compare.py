@@ -2,16 +2,17 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rdi_tf.compression.settings import REPORT
 from rdi_tf.errors import ConfigError, DataError
 from rdi_tf.evaluation.reported import reported_points
 from rdi_tf.evaluation.run_results import kept_evaluations
-from rdi_tf.evaluation.tables import title
+from rdi_tf.evaluation.tables import attacks_in_words, images_in_words
 from rdi_tf.reporting.compare_pages import blocks
 from rdi_tf.reporting.deployments import DeployedRun, Deployments, attacked_dtype
+from rdi_tf.reporting.differences import Differences, differences
 from rdi_tf.reporting.kinds import Kind
 from rdi_tf.reporting.report import ReportFiles, write_pages
 from rdi_tf.runs import RunFolder, write_atomic
@@ -26,7 +27,8 @@ class ComparedRun:
       kind: its `Kind`.
       dataset: data set.
       evaluation: name of the evaluation that was taken.
-      described: how it was evaluated, in words.
+      described: how it was evaluated, in words: images and attacks.
+      policy: name of the exit rule under which that was; it is the network's own, as its thresholds are.
       images: number of test images.
       outdated: whether the run has another exit rule or other thresholds now.
       in_turns: whether attacks met only what others had left standing.
@@ -37,6 +39,8 @@ class ComparedRun:
       clean_executed_macs: average executed multiply-adds on clean images.
       zero_share: share of the weights that are zero, where compression counted them; None elsewhere.
       zeros_skipped_by: runtimes that save the multiply-adds of zeros; costs are lower by none of them.
+      differences: its `rdi_tf.reporting.differences.Differences` from the first run; None for that one, and where the
+        two were not evaluated in the same way on the same images.
     """
 
     name: str
@@ -44,6 +48,7 @@ class ComparedRun:
     dataset: str
     evaluation: str
     described: str
+    policy: str
     images: int
     outdated: bool
     in_turns: bool
@@ -55,6 +60,7 @@ class ComparedRun:
     clean_executed_macs: float
     zero_share: float | None = None
     zeros_skipped_by: tuple[str, ...] = ()
+    differences: Differences | None = None
 
     def to_dict(self):
         """Plain values, the kind in words, too."""
@@ -83,6 +89,7 @@ def compare_runs(run_dirs, output, with_reported=True, deployments_of=lambda fol
     folders = [RunFolder.open(run_dir) for run_dir in run_dirs]
     chosen = _same_evaluations([_attacked(folder) for folder in folders])
     runs = _named([_compared(folder, kept) for folder, kept in zip(folders, chosen, strict=True)])
+    runs = _held_against_the_first(runs, chosen)
     datasets = sorted({run.dataset for run in runs})
     if len(datasets) != 1:
         raise ConfigError(f"runs: expected runs on one data set, got {', '.join(datasets) or 'none'}")
@@ -128,7 +135,7 @@ def _way(result):
 
 def _described(result):
     aim = "; attacks on exits aim at their own logits, not at what the rule calls classes from"
-    return title(result).removeprefix(f"{result.name}: ") + (aim if result.misses_rule else "")
+    return images_in_words(result) + attacks_in_words(result) + (aim if result.misses_rule else "")
 
 
 def _compared(run, kept):
@@ -141,6 +148,7 @@ def _compared(run, kept):
         dataset=result.dataset,
         evaluation=kept.name,
         described=_described(result),
+        policy=result.policy,
         images=result.images,
         outdated=kept.outdated,
         in_turns=result.worst_case is None,
@@ -153,6 +161,17 @@ def _compared(run, kept):
         zero_share=zeros.get("share"),
         zeros_skipped_by=tuple(zeros.get("skipped_by", ())),
     )
+
+
+def _held_against_the_first(runs, chosen):
+    """The runs with their differences from the first, where attacks of the same aims met the same images."""
+    first, kept_first = runs[0], chosen[0]
+    return [
+        replace(run, differences=differences(kept, first.name, kept_first))
+        if run is not first and _way(kept.result) == _way(kept_first.result)
+        else run
+        for run, kept in zip(runs, chosen, strict=True)
+    ]
 
 
 def _zeros(run):

@@ -18,6 +18,8 @@ HEADER = (
     "images",
 )
 
+DIFFERENCES = ("TA", "per-image worst case", "executed MACs saved")
+
 
 def blocks(runs, reported, deployed):
     """The blocks of a comparison's page.
@@ -37,6 +39,7 @@ def blocks(runs, reported, deployed):
         TableBlock("", HEADER, tuple([*map(_row, runs), *map(_reported_row, reported)])),
         Paragraph("Accuracies in percent."),
         Notes(tuple(_remarks(runs, reported))),
+        *_difference_blocks(runs),
     ]
     if any(one.held.bundles for one in deployed):
         found += [
@@ -45,6 +48,29 @@ def blocks(runs, reported, deployed):
             *deployment_blocks(deployed),
         ]
     return found
+
+
+def difference_rows(runs):
+    """Of each `ComparedRun` that can be held against the first, image by image: its cells under DIFFERENCES."""
+    return [
+        (run.name, str(found.clean_accuracy), str(found.per_image_worst_case), f"{found.executed_saving:.1%}")
+        for run in runs
+        if (found := run.differences) is not None
+    ]
+
+
+def _difference_blocks(runs):
+    rows = difference_rows(runs)
+    if not rows:
+        return []
+    return [
+        Heading(f"Differences from {runs[0].name}, image by image"),
+        TableBlock("", ("", *DIFFERENCES), tuple(rows)),
+        Paragraph(
+            "Percentage points and their standard errors over the images; what another training of the same networks "
+            "would change is not in them. Saved: of that run's multiply-adds, on clean images."
+        ),
+    ]
 
 
 def _pictures(runs, reported):
@@ -156,7 +182,7 @@ def cautions(runs):
 
 def _remarks(runs, reported):
     same = len({run.described for run in runs}) == 1
-    lines = [f"{run.name}: {run.evaluation}: {run.described}." for run in runs]
+    lines = [f"{run.name}: {run.evaluation}, exit rule {run.policy}: {run.described}." for run in runs]
     lines = [*cautions(runs), *([f"All were evaluated on {runs[0].described}."] if same else lines)]
     lines.append("Costs are those under the max-average attack where it was run, as the paper has them.")
     if any(run.zero_share for run in runs):

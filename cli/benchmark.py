@@ -31,7 +31,8 @@ from rdi_tf.text_tables import aligned
     metavar="[SERIAL]",
     is_flag=False,
     flag_value="",
-    help="Measure in the demo app on an Android device; SERIAL says which, if there are several.",
+    help="Measure in the demo app on an Android device; SERIAL says which, if there are several. Behind BUNDLE, or as "
+    "--adb=SERIAL, since the word behind it is taken for SERIAL.",
 )
 @click.option(
     "--remote-command",

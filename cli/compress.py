@@ -51,9 +51,13 @@ def command(run, iterations, run_dir, settings, data_dir, quiet, **methods):
     made, found = runs.compress_run(
         run, compression, run_dir, settings, data_dir=data_dir, progress=not quiet, command=common.command_line()
     )
-    best = library("rdi_tf.training.history").History(made.history_file).best
+    history = library("rdi_tf.training.history")
+    best = history.History(made.history_file).best
+    words = history.accuracies_in_words(best, chosen.defence.name != "standard")
     data = {"run": str(made.path), "model": str(made.model_file), "best_validation": best, **found}
-    return common.Report(data, _text(made, best, found))
+    return common.Report(
+        data, _text(made, f"best at iteration {best['iteration']}, on validation images {words}", found)
+    )
 
 
 def _compression(quantize_aware, prune, pattern, prune_channels, cluster):
@@ -73,13 +77,12 @@ def _compression(quantize_aware, prune, pattern, prune_channels, cluster):
     return CompressionConfig(method=method, pattern=pattern, **fields)
 
 
-def _text(made, best, found):
+def _text(made, best_in_words, found):
     before, after = (found[key]["executed_macs"][-1] for key in ("costs_before", "costs"))
     sparsity = found["sparsity"]
     skipped = ", ".join(sparsity["skipped_by"]) or "no runtime: they are computed and counted"
     return (
-        f"{made.model_file}: {found['method']}, best at iteration {best['iteration']}, on validation images "
-        f"{best['clean_accuracy']:.2%} clean, {best['robust_accuracy']:.2%} robust\n"
+        f"{made.model_file}: {found['method']}, {best_in_words}\n"
         f"executed MACs of the whole network {before:,.0f} -> {after:,.0f}\n"
         f"{sparsity['zeros']:,} of {sparsity['weights']:,} weights are zero ({sparsity['share']:.1%}), "
         f"skipped by {skipped}"

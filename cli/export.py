@@ -35,6 +35,7 @@ def command(run, output, dtype, batch_size, int8_input, calibration_images, over
     """
     if dtype != "int8":
         common.refuse_given("--dtype int8 with it", "calibration_images")
+    common.check_output_folder(output)
     options = library("rdi_tf.export.convert").ExportOptions(
         dtype, _batch_size(batch_size), int8_input, calibration_images
     )

@@ -7,6 +7,7 @@ import click
 from rdi_tf.cli import common
 from rdi_tf.cli.library import held_back_stderr, library
 from rdi_tf.errors import ConfigError
+from rdi_tf.runs import RunFolder
 
 KEPT_IMAGES = 100  # of RUN/evaluation/images.npz, on which a bundle is measured
 
@@ -33,14 +34,15 @@ def command(run, bundle, benchmark_file, output, data_dir):
     if bundle is not None and benchmark_file is not None:
         raise ConfigError("--bundle and --benchmark: expected one of them, got both")
     common.check_output_folder(output)
-    strays = ()
+    library("rdi_tf.evaluation.run_results").kept_evaluations(RunFolder.open(run))  # before anything is measured
+    found, strays = library("rdi_tf.export.deployed").deployments(run), ()
     if benchmark_file is not None:
         latencies = [library("rdi_tf.latency").LatencyResult.load(benchmark_file)]
     elif bundle is not None:
         latencies = [measure(run, bundle)]
     else:
-        latencies, strays = kept_latencies(run)
-    files = library("rdi_tf.reporting.report").write_report(run, output, latencies, data_dir)
+        latencies, strays = kept_latencies(found)
+    files = library("rdi_tf.reporting.report").write_report(run, output, latencies, data_dir, found.bundles)
     data = {
         "html": str(files.html),
         "markdown": str(files.markdown),
@@ -51,9 +53,8 @@ def command(run, bundle, benchmark_file, output, data_dir):
     return common.Report(data, "\n".join([*notes, str(files.html), str(files.markdown)]))
 
 
-def kept_latencies(run):
-    """The latencies in RUN/latency*.json of bundles in RUN/export, the newest last; and the names of other ones."""
-    found = library("rdi_tf.export.deployed").deployments(run)
+def kept_latencies(found):
+    """Of a run's `Deployments` the latencies that are of its bundles, the newest last; and the names of other ones."""
     latencies = [latency for bundle in found.bundles for latency in bundle.latencies]
     return sorted(latencies, key=lambda latency: latency.date), found.strays
 

@@ -34,10 +34,11 @@ def command(config, run_dir, strategy, settings, data_dir, quiet):
     train = library("rdi_tf.training.run").train
     line = common.command_line()
     run = train(chosen, folder, data_dir=data_dir, progress=not quiet, strategy=strategy, command=line)
-    best = library("rdi_tf.training.history").History(run.history_file).best
+    history = library("rdi_tf.training.history")
+    best = history.History(run.history_file).best
     text = (
         f"{run.model_file}: best at iteration {best['iteration']} of {chosen.training.iterations}, on validation "
-        f"images {best['clean_accuracy']:.2%} clean, {best['robust_accuracy']:.2%} robust"
+        f"images {history.accuracies_in_words(best, chosen.defence.name != 'standard')}"
     )
     return common.Report({"run": str(run.path), "model": str(run.model_file), "best_validation": best}, text)
 

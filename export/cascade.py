@@ -308,7 +308,7 @@ class Cascade:
 
 def _check_deadline(deadline_ms):
     if deadline_ms is not None and not 0 < deadline_ms < math.inf:
-        raise ConfigError(f"deadline_ms: expected more than 0, got {deadline_ms!r}")
+        raise ConfigError(f"deadline_ms: expected a finite number above 0, got {deadline_ms!r}")
 
 
 def _empty_answer(count):

@@ -33,18 +33,19 @@ def deployments(run_dir):
     for bundle in map(Bundle.open, folders):
         digest = bundle.sha256
         names = [name for name, latency in kept.items() if latency.bundle_sha256 == digest]
-        bundles.append(_deployment(bundle, tuple(kept[name] for name in names)))
+        bundles.append(_deployment(bundle, digest, tuple(kept[name] for name in names)))
         taken.update(names)
     return Deployments(tuple(bundles), tuple(name for name in kept if name not in taken))
 
 
-def _deployment(bundle, latencies):
+def _deployment(bundle, digest, latencies):
     files = [bundle.file(stage.file).read_bytes() for stage in bundle.manifest.stages]
     return Deployment(
         folder=bundle.path.name,
         dtype=bundle.manifest.dtype,
         policy=bundle.manifest.policy.name,
         thresholds=tuple(bundle.manifest.policy.thresholds),
+        sha256=digest,
         executed_macs=tuple(bundle.manifest.costs.executed_macs),
         file_bytes=sum(map(len, files)),
         compressed_bytes=sum(len(zlib.compress(content, 9, GZIP)) for content in files),

@@ -82,10 +82,10 @@ class ModelRunner:
         self._interpreter = load_interpreter(path, num_threads)
         signature = _signature(path, self._interpreter, piece.signature)
         inputs, outputs = signature.get_input_details(), signature.get_output_details()
-        _check_tensor(path, piece.input, inputs.get(piece.input.name), axis=0)
+        _check_tensor(path, piece.input, inputs.get(piece.input.name), 0, self._interpreter.get_input_details())
         for tensor in piece.outputs:
             # An operator may state a batch of 1 for its output although the input's is free.
-            _check_tensor(path, tensor, outputs.get(tensor.name), axis=1)
+            _check_tensor(path, tensor, outputs.get(tensor.name), 1, self._interpreter.get_output_details())
         self._input = inputs[piece.input.name]["index"]
         self._outputs = {tensor.name: outputs[tensor.name]["index"] for tensor in piece.outputs}
         self._allocated = max(1, piece.input.shape[0])
@@ -245,14 +245,19 @@ def check_batch(images, manifest):
     return np.asarray(images, np.float32)
 
 
-def _check_tensor(path, tensor, details, axis):
-    """Refuse a file whose tensor is not the one of the manifest; shapes are compared from `axis` on."""
+def _check_tensor(path, tensor, details, axis, in_order):
+    """Refuse a file whose tensor is not the one of the manifest.
+
+    Shapes are compared from `axis` on; `in_order` are the file's inputs or outputs by place, which is how runtimes find
+    a tensor that do not know signatures.
+    """
     if details is None:
         raise BundleError(f"{path}: its signature has no tensor {tensor.name!r}")
     scale, zero_point = details["quantization"]
     expected = (tensor.quantisation.scale, tensor.quantisation.zero_point) if tensor.quantisation else (0.0, 0)
     shape = tuple(int(length) for length in details["shape_signature"])
-    found = (shape[axis:], np.dtype(details["dtype"]).name, (float(scale), int(zero_point)))
-    wanted = (tensor.shape[axis:], tensor.dtype, expected)
+    place = [each["index"] for each in in_order].index(details["index"])
+    found = (shape[axis:], np.dtype(details["dtype"]).name, (float(scale), int(zero_point)), place)
+    wanted = (tensor.shape[axis:], tensor.dtype, expected, tensor.position)
     if found != wanted:
         raise BundleError(f"{path}: {tensor.name}: the manifest says {wanted}, the file {found}")

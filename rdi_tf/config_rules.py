@@ -37,6 +37,7 @@ def check_numbers(config):
     for path, attack in _attacks(config).items():
         _check_restarts(path, attack)
         _check_step(path, attack)
+        _check_loss(path, attack, config.model.num_classes)
     check_defence(config)
 
 
@@ -130,6 +131,13 @@ def _check_step(path, attack):
     """Steps of no length search nothing, and look as if a network were robust."""
     if attack.algorithm == "pgd" and attack.epsilon > 0 and not attack.step_size > 0:
         raise ConfigError(f"{path}.step_size: expected more than 0 for pgd, got {attack.step_size!r}")
+
+
+def _check_loss(path, attack, num_classes):
+    """The difference of logits ratio divides by a difference between the best and the third or fourth class."""
+    least = {"dlr": 3, "dlr_targeted": 4}.get(attack.loss, 2)
+    if num_classes < least:
+        raise ConfigError(f"{path}.loss: {attack.loss!r} needs {least} classes or more, got {num_classes}")
 
 
 def _check_restarts(path, attack):

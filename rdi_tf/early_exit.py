@@ -111,7 +111,7 @@ class EarlyExitPredictor:
 def _compile(stage):
     """A stage as one traced function: inputs -> (logits, features; the last stage's features are its logits)."""
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *stage.input_shape[1:]), tf.float32)], autograph=False)
+    @tf.function(input_signature=[tf.TensorSpec((None, *stage.input_shape[1:]), stage.input.dtype)], autograph=False)
     def run(inputs):
         outputs = tf.nest.flatten(stage(inputs, training=False))
         return outputs[0], outputs[-1]

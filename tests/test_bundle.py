@@ -269,7 +269,7 @@ def test_search_finds_what_random_signs_do_not(monkeypatch):
     assert _withstands_search(ExitPolicy("entropy", (by_hand[0] + 1e-6,)), logits, exits, 0.5)[0]
 
 
-@pytest.mark.parametrize("entry", ["shape", "tensor quantisation"])
+@pytest.mark.parametrize("entry", ["shape", "tensor quantisation", "position"])
 def test_files_must_be_what_the_manifest_says(tiny_bundle, tmp_path, entry):
     folder = shutil.copytree(tiny_bundle(dtype="int8"), tmp_path / "bundle")
 
@@ -279,6 +279,8 @@ def test_files_must_be_what_the_manifest_says(tiny_bundle, tmp_path, entry):
             for piece in (*table["stages"], table["unsplit"]):
                 for tensor in (piece["input"], *piece["outputs"]):
                     tensor["shape"][0] = 2
+        elif entry == "position":
+            table["stages"][1]["input"]["position"] = 7
         else:
             table["stages"][1]["outputs"][0]["quantisation"]["zero_point"] += 1
 

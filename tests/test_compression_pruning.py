@@ -13,14 +13,14 @@ from rdi_tf.cli import main as cli
 from rdi_tf.compression.channels import prune_channels
 from rdi_tf.compression.clustering import ClusteredRDINet
 from rdi_tf.compression.pruning import PrunedRDINet
-from rdi_tf.compression.runs import folder_beside, label
+from rdi_tf.compression.runs import _with_scaled_budget, folder_beside, label
 from rdi_tf.compression.settings import CompressionConfig
 from rdi_tf.compression.sparsity import count_zeros
 from rdi_tf.config import Config
 from rdi_tf.costs import network_costs
 from rdi_tf.errors import ConfigError
 from rdi_tf.models import build_network
-from rdi_tf.network import RDINet, attach_exits, load
+from rdi_tf.network import RDINet, attach_exits, build, load
 from rdi_tf.runs import RunFolder
 from rdi_tf.training.run import train
 
@@ -258,8 +258,8 @@ def test_what_calls_say_in_keywords_stays(digits):
     [
         ("mnist-smallcnn", ()),
         ("mnist-smallcnn", ("model.exits=[]",)),
-        ("cifar10-resnet38", ("model.depth=8",)),
-        ("cifar10-resnet38", ("model.depth=8", "model.exits=[]", "model.branch=light")),
+        ("cifar10-resnet38", ("model.depth=14",)),
+        ("cifar10-resnet38", ("model.depth=14", "model.exits=[]", "model.branch=light")),
         ("digits-smallcnn", ()),
     ],
 )
@@ -302,6 +302,18 @@ def test_channels_of_a_foreign_network():
     net = attach_exits(keras.Model(image, x), ["both"])
     found = channels(prune_channels(net.network, 0.5))
     assert (found["inner"], found["kept1"], found["kept2"], found["logits"]) == (4, 4, 4, 2)
+
+
+def test_a_budget_shrinks_with_the_backbone():
+    preset = Config.load("cifar10-resnet38-strict").with_settings(
+        ["model.depth=14", "model.exits=['group2_block1_out']"]
+    )
+    source = build(preset)
+    pruned = _with_scaled_budget(source, CompressionConfig(method="prune_channels", sparsity=0.5))
+    macs = [network_costs(net).backbone.executed_macs for net in (source.network, prune_channels(source.network, 0.5))]
+    assert pruned.policy.budget == round(58_000_000 * macs[1] / macs[0]) < 58_000_000
+    kept = _with_scaled_budget(source, CompressionConfig(method="prune", sparsity=0.5))
+    assert kept.policy.budget == 58_000_000
 
 
 def test_labels():

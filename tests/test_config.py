@@ -205,6 +205,9 @@ def test_refuses_together(settings, message):
         ("defence.name=rerouted defence.attack.loss=divergence", "defence.attack.loss: expected another than 'div"),
         ("defence.attack.loss=divergence defence.attack.algorithm=fgsm", "'divergence' has no gradient where 'fgsm'"),
         ("defence.attack.loss=divergence defence.attack.random_start=false", "no gradient where 'pgd' starts"),
+        ("defence.attack={loss='divergence', algorithm='n_fgsm', noise=0}", "no gradient where 'n_fgsm' starts"),
+        ("model.num_classes=2 evaluation.loss=dlr", "evaluation.loss: 'dlr' needs 3 classes or more, got 2"),
+        ("model.num_classes=3 evaluation.loss=dlr_targeted", "'dlr_targeted' needs 4 classes or more, got 3"),
         ("evaluation.loss=divergence", "evaluation.loss: expected one of cross_entropy, .* got 'divergence'"),
         ("defence.outputs=entropy", "defence.outputs: expected one of exits, running_average, weighted_running_av"),
         ("defence.teacher=branch_1", "defence.teacher: expected one of main, running_average, weighted_running_av"),
@@ -222,7 +225,7 @@ def test_refuses_together(settings, message):
 )
 def test_refuses_ingredients_that_do_not_go_together(settings, message):
     with pytest.raises(ConfigError, match=message):
-        Config().with_settings(settings.split())
+        Config().with_settings(re.split(r" (?=\w+\.)", settings))
 
 
 def test_ingredients_are_accepted_together():

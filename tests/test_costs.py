@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import tensorflow as tf
 
 from rdi_tf._keras import keras
 from rdi_tf.config import ModelConfig
@@ -202,6 +203,14 @@ def test_products_without_weights_are_refused():
         network_costs(keras.Model(image, layers.Dot(axes=-1)([image, image])))
     with pytest.raises(ConfigError, match="not known"):
         network_costs(keras.Model(image, image @ keras.backend.ones((4, 3))))
+    with pytest.raises(ConfigError, match="not known.*Lambda"):
+        single(layers.Lambda(lambda x: x @ tf.ones((4, 3))), (5, 4))
+
+
+def test_conversions_multiply_nothing():
+    image = keras.Input((5, 4))
+    logits = layers.Dense(2)(layers.Flatten()(tf.convert_to_tensor(image)))
+    assert network_costs(keras.Model(image, logits)).backbone.executed_macs == 5 * 4 * 2
 
 
 def test_unknown_image_size_is_refused():

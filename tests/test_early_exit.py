@@ -6,7 +6,9 @@ import tensorflow as tf
 
 from rdi_tf.early_exit import EarlyExitPredictor
 from rdi_tf.errors import ConfigError, DataError
+from rdi_tf.network import build
 from rdi_tf.policies import POLICIES, decide, get_policy
+from rdi_tf.precision import precision
 from rdi_tf.thresholds import equal_share
 
 
@@ -30,6 +32,14 @@ def test_decisions_are_those_of_all_logits(tiny_net, images, name):
     np.testing.assert_array_equal(found.predictions, decision.predictions)
     taken = decision.scores[np.arange(len(images)), decision.exits]
     np.testing.assert_allclose(found.scores, taken, atol=1e-5)
+
+
+def test_a_network_in_mixed_float16_answers(tiny_config):
+    with precision("mixed_float16"):
+        net = build(tiny_config)
+    images = np.random.default_rng(0).random((8, *tiny_config.model.input_shape), np.float32)
+    found = EarlyExitPredictor(net, "entropy", (0.0, 0.0)).predict(images)
+    np.testing.assert_array_equal(found.predictions, net(images).numpy()[:, -1].argmax(axis=-1))
 
 
 def test_the_batch_shrinks(tiny_net, predictor, images):

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from rdi_tf._keras import keras
+from rdi_tf.calibration import exit_costs
 from rdi_tf.config import ModelConfig
 from rdi_tf.costs import network_costs
 from rdi_tf.errors import ConfigError
+from rdi_tf.evaluation.results import summarise
 from rdi_tf.models import (
     attach_branches,
     attach_points,
@@ -18,6 +20,8 @@ from rdi_tf.models import (
     suggest_exits,
 )
 from rdi_tf.models.graph import ordered_nodes
+from rdi_tf.network import attach_exits
+from rdi_tf.policies import get_policy
 
 layers = keras.layers
 RNG = np.random.default_rng(0)
@@ -202,6 +206,28 @@ def test_taken_names_and_wrong_designs_are_refused():
         attach_branches(diamond(), ["stem"], "paper")
     with pytest.raises(ConfigError, match="num_classes: expected the model's own 5, got 6"):
         attach_branches(diamond(), ["stem"], num_classes=6)
+
+
+def test_branches_that_do_not_fit_are_named():
+    image = keras.Input((1, 1, 8))
+    model = keras.Model(image, layers.Dense(2)(layers.Flatten()(layers.ReLU(name="small")(image))))
+
+    def halved(features, num_classes, exit_index, backbone, prefix, dropout):
+        return layers.Dense(num_classes)(layers.Flatten()(layers.MaxPooling2D(2)(features)))
+
+    with pytest.raises(ConfigError, match=r"exits: no such branch fits 'small' of shape \(1, 1, 8\): "):
+        attach_branches(model, ["small"], halved)
+
+
+def test_a_network_without_convolutions_has_costs():
+    """The paper counts convolutions alone, so that its figure is 0 and nothing is saved in it."""
+    image = keras.Input((8, 8, 1))
+    hidden = layers.Dense(16, activation="relu", name="hidden")(layers.Flatten()(image))
+    logits = layers.Dense(10)(layers.Dense(16, activation="relu")(hidden))
+    costs = exit_costs(attach_exits(keras.Model(image, logits), ["hidden"]))
+    assert costs.executed_macs[0] > 64 * 16 and costs.paper_mflops == (0, 0)
+    clean = summarise(np.zeros(4, int), np.zeros((4, 2, 10)), {}, get_policy("entropy"), (1000.0,), costs).clean
+    assert clean.paper_saving == 0 and clean.executed_saving == pytest.approx(16 * 16 / (80 * 16 + 16 * 10))
 
 
 def test_a_design_can_be_a_function():

@@ -65,13 +65,21 @@ def test_layers_differ_from_each_other():
     assert 0.4 < (one == two).mean() < 0.6
 
 
-@pytest.mark.parametrize("layer", [keras.layers.GaussianNoise(1.0), keras.layers.SpatialDropout2D(0.5)])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.GaussianNoise(1.0),
+        keras.layers.SpatialDropout2D(0.5),
+        keras.layers.RandomFlip("horizontal"),
+        keras.layers.RandomContrast(0.5),
+    ],
+)
 def test_other_noise_follows_the_seed_too(layer):
     seed_random_layers(keras.Sequential([keras.Input((4, 4, 100)), layer]))
-    ones = tf.ones((1, 4, 4, 100))
+    images = tf.random.stateless_uniform((32, 4, 4, 100), (1, 2))
     with seed_scope(SEED):
-        np.testing.assert_array_equal(layer(ones, training=True), layer(ones, training=True))
-    assert np.any(layer(ones, training=True) != layer(ones, training=True))
+        np.testing.assert_array_equal(layer(images, training=True), layer(images, training=True))
+    assert np.any(layer(images, training=True) != layer(images, training=True))
 
 
 def test_outside_of_scopes_keras_draws():

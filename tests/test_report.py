@@ -17,6 +17,7 @@ from rdi_tf.compression.settings import METHODS
 from rdi_tf.config import Config
 from rdi_tf.errors import CheckpointError, ConfigError, DataError
 from rdi_tf.evaluation.reported import reported_beside, reported_points, reported_rows
+from rdi_tf.evaluation.run_results import RESULT_DIGEST, text_digest
 from rdi_tf.models.registry import default_exits
 from rdi_tf.policies import get_policy
 from rdi_tf.reporting.curves import RATIOS, budget_curve
@@ -308,6 +309,23 @@ def test_report_tells_each_machine_that_a_run_was_trained_on():
     assert _training_notes([]) == []
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "clean_share=0",
+        "trades=6",
+        "outputs=running_average",
+        "attack.epsilon=0.1",
+        "attack.norm=l2",
+        "attack.loss=margin",
+    ],
+)
+def test_other_defences_are_not_the_papers(settings):
+    preset = Config.load("mnist-smallcnn")
+    assert reported_rows(preset.with_settings(["defence.attack.steps=5"]), attack())[0] == "Table 2"
+    assert reported_rows(preset.with_settings([f"defence.{settings}"]), attack()) == ("", {})
+
+
 def test_report_measures_a_bundle_on_the_images_kept(evaluated, latency_file, tmp_path):
     found = run("report", evaluated, "--bundle", latency_file.parent / "bundle", "--output", tmp_path)
     assert found.exit_code == 0, found.stderr
@@ -329,6 +347,17 @@ def test_report_takes_the_latencies_that_lie_in_the_run(evaluated, latency_file,
     text = (folder / "report" / "report.md").read_text()
     assert "(budget-milliseconds.png)" in text and "(latency.png)" in text and "(latency-2.png)" in text
     assert text.index("Cortex-A72") < text.index("(latency-2.png)")  # the newest last
+    assert "calibrated by equal share" in text and "export again" not in text
+    (kept,) = (folder / "evaluation").glob("*.json")
+    moved = json.dumps({**json.loads(kept.read_text()), "thresholds": [0.5, 0.5]})
+    with np.load(kept.with_suffix(".npz")) as arrays:
+        logits = {**arrays, RESULT_DIGEST: np.array(text_digest(moved))}
+    np.savez(kept.with_suffix(".npz"), **logits)
+    kept.write_text(moved)
+    assert run("report", folder, "--benchmark", folder / "latency.json").exit_code == 0
+    text = (folder / "report" / "report.md").read_text()
+    assert "export/float32 has another exit rule or other thresholds than what was evaluated" in text
+    assert "calibrated by" not in text
     shutil.rmtree(folder / "export")
     left_out = run("report", folder, "--json")
     assert json.loads(left_out.stdout)["left_out"] == ["latency-pi.json", "latency.json"]

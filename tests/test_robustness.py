@@ -91,6 +91,14 @@ def test_finished_batches_are_not_computed_again(attacker, batch, tmp_path):
     np.testing.assert_array_equal(again[8:], whole[8:] + 1.0)
 
 
+@pytest.mark.parametrize("damage", [b"", b"no array", None])
+def test_batches_that_cannot_be_read_are_computed_again(attacker, batch, tmp_path, damage):
+    whole = attacker.logits(["main"], *batch, folder=tmp_path)["main"]
+    file = tmp_path / "main-00001.npy"
+    np.save(file, whole[:1]) if damage is None else file.write_bytes(damage)  # None: rows of another batch size
+    np.testing.assert_array_equal(attacker.logits(["main"], *batch, folder=tmp_path)["main"], whole)
+
+
 def test_progress_counts_images(attacker, batch):
     seen = []
     attacker.logits(["main"], *batch, progress=lambda *step: seen.append(step))

@@ -108,6 +108,11 @@ def test_unusable_epsilons_are_refused(attack, epsilon, message):
         scaled_attack(attack, epsilon)
 
 
+def test_attacks_may_be_a_list(run_dir):
+    found = sweep_epsilons(run_dir, (0.0,), ["main", "average"], limit=5)
+    assert list(found.accuracies) == ["main", "average"]
+
+
 def test_nothing_to_sweep_is_refused(run_dir):
     with pytest.raises(ConfigError, match="expected one at least, got none"):
         sweep_epsilons(run_dir, (), limit=5)

@@ -21,6 +21,7 @@ from rdi_tf.models.layers import batch_norm, convolution, relu
 from rdi_tf.network import attach_exits, build, load
 from rdi_tf.runs import RunFolder
 from rdi_tf.training import run as training
+from rdi_tf.training.history import accuracies_in_words
 from rdi_tf.training.record import read_records
 from rdi_tf.training.run import TrainingError, train
 
@@ -295,6 +296,32 @@ def test_a_network_of_ones_own_is_trained_and_knows_its_run(config, tmp_path):
     net = load_run(run)
     assert net.config == config
     assert net.thresholds != (0.0,) and net.calibrated_on.split == "validation"
+
+
+@pytest.mark.parametrize(
+    ("settings", "layer", "message"),
+    [
+        (["model.num_classes=9"], None, r"expected images \(8, 8, 1\) and 10 classes, got \(8, 8, 1\) and 9"),
+        (["model.input_shape=[9, 9, 1]"], None, r"expected images \(8, 8, 1\) .* got \(9, 9, 1\)"),
+        ([], keras.layers.Lambda(lambda x: x), "could not be read again: expected classes of Keras or registered ones"),
+    ],
+)
+def test_a_network_of_ones_own_that_would_fail_later_is_refused(config, tmp_path, settings, layer, message):
+    def make_network(config):
+        model = build_tiny(config.with_settings(settings).model)
+        if layer is not None:
+            model = keras.Model(model.input, layer(model.output))
+        return attach_exits(model, ["stem"])
+
+    with pytest.raises(ConfigError, match=message):
+        train(config, tmp_path / "run", progress=False, make_network=make_network)
+    assert not (tmp_path / "run").exists()
+
+
+def test_accuracies_of_what_was_not_attacked_are_clean():
+    row = {"clean_accuracy": 0.9129, "robust_accuracy": 0.9129}
+    assert accuracies_in_words(row, attacked=False) == "91.29% clean"
+    assert accuracies_in_words(row, attacked=True) == "91.29% clean, 91.29% robust"
 
 
 CHEAPER = {

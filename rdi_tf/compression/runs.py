@@ -15,6 +15,7 @@ from rdi_tf.compression.pruning import PrunedRDINet
 from rdi_tf.compression.quantization import QuantizedRDINet, is_quantized, start_ranges
 from rdi_tf.compression.settings import REPORT
 from rdi_tf.compression.sparsity import count_zeros
+from rdi_tf.costs import network_costs
 from rdi_tf.data.batches import as_arrays, load_dataset
 from rdi_tf.errors import ConfigError
 from rdi_tf.network import RDINet
@@ -54,7 +55,7 @@ def compress_run(run_dir, compression, output=None, settings=(), data_dir=None, 
     if is_quantized(source.network):
         raise ConfigError(f"{run.path}: its network is trained for int8 already; compress the run it was made from")
     compression = dataclasses.replace(compression, source=run.config.name, source_weights=source.weights_digest())
-    config = fine_tuning_config(source.config, compression).with_settings(settings)
+    config = fine_tuning_config(_with_scaled_budget(source, compression), compression).with_settings(settings)
     if config.model != source.config.model or config.compression != compression:
         raise ConfigError("--set: the network and its compression cannot be set; expected training, defence, …")
     if config.training.precision == MIXED:
@@ -68,6 +69,19 @@ def compress_run(run_dir, compression, output=None, settings=(), data_dir=None, 
     report = describe(source, load_run(made))
     write_atomic(made.path / REPORT, json.dumps(report, indent=2) + "\n")
     return made, report
+
+
+def _with_scaled_budget(source, compression):
+    """A network's configuration; where the backbone gets fewer channels, a budget of multiply-adds shrinks with it."""
+    config = source.config
+    if compression.method != "prune_channels" or config.policy.calibration != "budget":
+        return config
+    before, after = (
+        network_costs(network).backbone.executed_macs
+        for network in (source.network, prune_channels(source.network, compression.sparsity))
+    )
+    policy = dataclasses.replace(config.policy, budget=float(round(config.policy.budget * after / before)))
+    return dataclasses.replace(config, policy=policy)
 
 
 def folder_beside(run, compression):

@@ -56,10 +56,11 @@ def _check_divergence(defence):
     if defence.name == "rerouted":
         raise ConfigError("defence.attack.loss: expected another than 'divergence' with the defence rerouted")
     attack = defence.attack
-    if attack.algorithm in ("fgsm", "wrm") or (attack.algorithm in ("pgd", "apgd") and not attack.random_start):
+    starts_there = attack.algorithm in ("fgsm", "wrm") or (attack.algorithm == "n_fgsm" and not attack.noise)
+    if starts_there or (attack.algorithm in ("pgd", "apgd") and not attack.random_start):
         raise ConfigError(
             f"defence.attack.loss: 'divergence' has no gradient where {attack.algorithm!r} starts: expected pgd or "
-            "apgd with random_start, n_fgsm or square as defence.attack.algorithm"
+            "apgd with random_start, n_fgsm with noise, or square as defence.attack.algorithm"
         )
 
 

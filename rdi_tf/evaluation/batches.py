@@ -1,9 +1,11 @@
 """Finished batches of an evaluation, kept on disk so that one that was killed goes on where it was."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 
+from rdi_tf.npz import UNREADABLE
 from rdi_tf.runs import atomic_path
 
 
@@ -21,7 +23,7 @@ class BatchFolder:
         self._cluster = cluster
 
     def get(self, name, shape, compute):
-        """The batch that is kept under a name; computed, and kept, where there is none.
+        """The batch that is kept under a name; computed, and kept, where there is none that can be read.
 
         Args:
           name: of its file, without suffix.
@@ -34,12 +36,23 @@ class BatchFolder:
         if self._folder is None:
             return compute()
         file, chief = self._folder / f"{name}.npy", self._cluster.is_chief
-        (kept,) = self._cluster.any(chief and file.is_file())
+        batch = _read(file, shape) if chief else None
+        (kept,) = self._cluster.any(batch is not None)
         if kept:
-            return self._cluster.from_chief(np.load(file) if chief else np.zeros(shape, np.float32))
+            return self._cluster.from_chief(batch if chief else np.zeros(shape, np.float32))
         found = compute()
         if chief:
             file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(file) as temporary:
                 np.save(temporary, found)
         return found
+
+
+def _read(file, shape):
+    """The array in a file; None without the file, and where that is damaged or holds another shape."""
+    if not file.is_file():
+        return None
+    with contextlib.suppress(*UNREADABLE):
+        batch = np.load(file)
+        return batch if batch.shape == tuple(shape) else None
+    return None

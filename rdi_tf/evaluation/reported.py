@@ -8,6 +8,8 @@ from importlib import resources
 # Suites whose rows are the paper's; "" is a list of attacks.
 PAPER_SUITES = ("", "paper", "all")
 # What the searches of all its tables have in common.
+_PLAIN_DEFENCE = {"clean_share": 0.5, "outputs": "exits", "alignment": 0, "trades": 0, "distillation": 0}
+_PLAIN_DEFENCE |= {"weight_perturbation": 0}
 _PLAIN_SEARCH = {"norm": "linf", "restarts": 1, "loss": "cross_entropy", "random_start": True}
 
 
@@ -44,12 +46,13 @@ def reported_rows(config, attack):
       (name, rows): the table's name in the paper, and a dict from its row names to figures, as
       `rdi_tf.evaluation.tables.rows` takes it. ("", {}) where the paper has no such experiment: another network
       (backbone, depth, width, size of its images, positions of its exits, compressed), data set, defence, or attack.
-      Light branches or another training schedule make no difference here; the report says them.
+      Light branches, another training schedule, or other steps of the defence's attack make no difference here; the
+      report says them.
     """
     table, model = _read(), config.model
     if any(attack.get(key, value) != value for key, value in _PLAIN_SEARCH.items()):
         return "", {}
-    if config.compression.method != "none" or model.width_multiplier != 1:
+    if config.compression.method != "none" or model.width_multiplier != 1 or not _is_plain(config):
         return "", {}
     if list(model.input_shape) != table["input_shape"].get(config.data.name):
         return "", {}
@@ -65,6 +68,16 @@ def reported_rows(config, attack):
             column = table["columns"].index(config.defence.name)
             return entry["name"], {row: figures[column] for row, figures in entry["rows"].items()}
     return "", {}
+
+
+def _is_plain(config):
+    """Whether a defence is one of the paper's: half clean images, half attacked within the radius of the evaluation."""
+    defence, attack = config.defence, config.defence.attack
+    if defence.name == "standard":
+        return True
+    radius = attack.algorithm == "wrm" or math.isclose(attack.epsilon, config.evaluation.epsilon, rel_tol=0.01)
+    plain = all(getattr(defence, key) == value for key, value in _PLAIN_DEFENCE.items())
+    return plain and radius and (attack.norm, attack.loss) == ("linf", "cross_entropy")
 
 
 def _same_search(entry, attack):

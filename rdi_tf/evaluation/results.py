@@ -7,6 +7,7 @@ differ). Savings are against the plain backbone without branches, each in its ow
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,8 @@ class ExitCosts:
     Attributes:
       exit_names: "branch_1", …, "main".
       executed_macs: multiply-adds executed up to each exit, all branches before it included.
-      paper_mflops: the paper's count of the same exits (trunk and own branch, convolutions only, in units of 2^20).
+      paper_mflops: the paper's count of the same exits (trunk and own branch, convolutions only, in units of 2^20): 0
+        without convolutions.
       backbone_executed_macs: multiply-adds of the plain backbone.
       backbone_paper_mflops: the paper's count of the plain backbone.
     """
@@ -46,9 +48,12 @@ class ExitCosts:
                 f"costs: expected one cost for each exit, got {len(self.exit_names)} names, "
                 f"{len(self.executed_macs)} executed_macs and {len(self.paper_mflops)} paper_mflops"
             )
-        costs = (*self.executed_macs, *self.paper_mflops, self.backbone_executed_macs, self.backbone_paper_mflops)
-        if not all(0 < cost < float("inf") for cost in costs):
-            raise ConfigError(f"costs: expected finite numbers above 0, got {costs}")
+        executed = (*self.executed_macs, self.backbone_executed_macs)
+        paper = (*self.paper_mflops, self.backbone_paper_mflops)
+        if not all(0 < cost < math.inf for cost in executed):
+            raise ConfigError(f"costs: expected finite executed multiply-adds above 0, got {executed}")
+        if not all(0 <= cost < math.inf for cost in paper):
+            raise ConfigError(f"costs: expected finite MFlops of at least 0, got {paper}")
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class Outcome:
       average_executed_macs: executed multiply-adds per image.
       average_paper_mflops: the paper's MFlops per image.
       executed_saving: 1 - average / backbone, in executed multiply-adds; negative where the branches cost more.
-      paper_saving: the same in the paper's MFlops.
+      paper_saving: the same in the paper's MFlops; 0 where the backbone has none.
       efficacy: what is left of the saving, between 0 and 1 (`rdi_tf.evaluation.efficacy`), over executed multiply-adds.
       images: number of images that the attack was run on.
       search: how the attack searched (algorithm, epsilon, …), plain values; empty for "clean".
@@ -259,7 +264,7 @@ def _outcome(name, kind, labels, exit_logits, policy, thresholds, costs):
         average_executed_macs=executed,
         average_paper_mflops=paper,
         executed_saving=1 - executed / costs.backbone_executed_macs,
-        paper_saving=1 - paper / costs.backbone_paper_mflops,
+        paper_saving=1 - paper / costs.backbone_paper_mflops if costs.backbone_paper_mflops else 0.0,
         efficacy=efficacy(shares, costs.executed_macs),
         images=len(labels),
         search={},

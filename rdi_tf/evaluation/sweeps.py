@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rdi_tf.errors import ConfigError
 from rdi_tf.evaluation import trust
 from rdi_tf.evaluation.results import TrustWarning
-from rdi_tf.evaluation.run import evaluation_name, in_file_name
+from rdi_tf.evaluation.run import evaluation_name, in_file_name, in_one_text
 from rdi_tf.evaluation.suites import plan_attacks
 from rdi_tf.evaluation.tables import images_in_words
 from rdi_tf.evaluation.workbench import Workbench
@@ -101,6 +101,7 @@ def sweep_epsilons(run_dir, epsilons, attacks="average", *, command="", **option
       CheckpointError, DataError: as `evaluate`'s.
     """
     started = time.monotonic()
+    attacks = in_one_text(attacks)
     bench = Workbench.open(run_dir, **options)
     radii = in_file_name(",".join(f"{epsilon:.4g}" for epsilon in epsilons))
     name = f"epsilons-{radii}-{evaluation_name(bench, attacks)}"

@@ -10,7 +10,8 @@ from rdi_tf.models.macs import layer_macs
 def attach_branches(backbone, at, branch="light", num_classes=None, *, backbone_name=None, dropout=0.5):
     """Make a multi-exit network of a classifier. Its layers and weights are shared with it, not copied.
 
-    A softmax at the end is taken off: every exit of the network gives logits.
+    A softmax at the end is taken off: every exit of the network gives logits. A dense layer that has the softmax in
+    itself is copied for that, so that training the network leaves that layer of the classifier behind.
 
     Args:
       backbone: functional (or built Sequential) tf_keras model, one image input (batch, height, width, channels), one
@@ -39,7 +40,14 @@ def attach_branches(backbone, at, branch="light", num_classes=None, *, backbone_
     exits = []
     for index, features in enumerate(points):
         name = f"branch_{index + 1}"
-        logits = design(features, classes, index, backbone=backbone_name, prefix=name, dropout=dropout)
+        try:
+            logits = design(features, classes, index, backbone=backbone_name, prefix=name, dropout=dropout)
+        except ValueError as error:
+            if isinstance(error, ConfigError):
+                raise
+            kind = branch if isinstance(branch, str) else "such"
+            shape, reason = tuple(features.shape[1:]), str(error).strip().splitlines()[0]
+            raise ConfigError(f"exits: no {kind} branch fits {at[index]!r} of shape {shape}: {reason}") from error
         exits.append(_exit(logits, name))
     return keras.Model(trunk.inputs[0], [*exits, _exit(trunk.outputs[0], "main")], name=f"rdi_{backbone.name}")
 

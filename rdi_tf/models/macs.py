@@ -1,6 +1,7 @@
 """Multiply-adds of single layers. What a network and its exits cost is in `rdi_tf.costs`."""
 
 import math
+import re
 
 from rdi_tf.errors import ConfigError
 from rdi_tf.models.graph import node_tensors
@@ -40,7 +41,7 @@ def _names(layer):
 
 def _is_product(layer):
     symbol = str(getattr(layer, "symbol", ""))  # of a TensorFlow function used as a layer
-    return any(word in symbol for word in ("conv", "matmul", "einsum", "tensordot"))
+    return _PRODUCTS.search(symbol) is not None
 
 
 def _convolution_macs(layer, input_shape, output_shape):
@@ -93,5 +94,7 @@ _FREE = {
     "PReLU",
     "QuantizeLayer",
 }
-_UNCOUNTED_PRODUCTS = {"BaseDenseAttention", "Dot"}  # multiply without having weights
+# multiply without having weights; a Lambda may do anything
+_UNCOUNTED_PRODUCTS = {"BaseDenseAttention", "Dot", "Lambda"}
+_PRODUCTS = re.compile(r"conv(?!ert)|matmul|einsum|tensordot")  # tf.convert_to_tensor multiplies nothing
 _WRAPPERS = {"PruneLowMagnitude", "QuantizeWrapper", "QuantizeWrapperV2"}  # tfmot's, around the layer that counts

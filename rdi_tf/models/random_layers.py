@@ -15,7 +15,7 @@ _RandomGenerator = keras.src.backend.RandomGenerator
 
 
 def seed_random_layers(network):
-    """Let every random layer of a network (dropout, noise) draw from `rdi_tf.seeds`' scope, where there is one.
+    """Let every random layer of a network (dropout, noise, augmentation) draw from `rdi_tf.seeds`' scope.
 
     Outside of scopes they draw as Keras made them. In a scope the mask is a function of its seed and the layer's name:
     the same in the whole network and in the part of it that ends at one exit.
@@ -53,6 +53,13 @@ class _ScopedGenerator(_RandomGenerator):
             return self._own.random_uniform(shape, minval, maxval, dtype, nonce)
         dtype = dtype or keras.backend.floatx()
         return tf.random.stateless_uniform(shape, self._scoped_seed(), minval, 1.0 if maxval is None else maxval, dtype)
+
+    def make_seed_for_stateless_op(self):
+        # Asked for by layers that draw by themselves. One that asks twice, as a flip in both directions, gets the same.
+        return self._own.make_seed_for_stateless_op() if current_seed() is None else self._scoped_seed()
+
+    def make_legacy_seed(self):
+        return self._own.make_legacy_seed()
 
     def _scoped_seed(self):
         return fold(current_seed(), self._number)

@@ -159,7 +159,7 @@ def _compared(run, kept):
         executed_macs=cost.average_executed_macs,
         clean_executed_macs=result.clean.average_executed_macs,
         zero_share=zeros.get("share"),
-        zeros_skipped_by=tuple(zeros.get("skipped_by", ())),
+        zeros_skipped_by=zeros.get("skipped_by", ()),
     )
 
 
@@ -180,7 +180,8 @@ def _zeros(run):
     if not file.is_file():
         return {}
     try:
-        return json.loads(file.read_text(encoding="utf-8"))["sparsity"]
+        found = json.loads(file.read_text(encoding="utf-8"))["sparsity"]
+        return {"share": float(found["share"]), "skipped_by": tuple(map(str, found["skipped_by"]))}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file}: cannot be read as what a compression found: {error}") from error
 

@@ -16,6 +16,7 @@ class Deployment:
       dtype: of the bundle.
       policy: name of its exit rule.
       thresholds: of that rule, one for each exit but the last.
+      sha256: of its manifest, by which its latencies are known.
       executed_macs: multiply-adds of each exit, by which a bundle of another network than the evaluated one is known.
       file_bytes: size of the stage files together.
       compressed_bytes: the same compressed by gzip, as an archive or an app's package holds them.
@@ -26,6 +27,7 @@ class Deployment:
     dtype: str
     policy: str
     thresholds: tuple[float, ...]
+    sha256: str
     executed_macs: tuple[float, ...]
     file_bytes: int
     compressed_bytes: int
@@ -89,7 +91,8 @@ class Conditions:
 
 def _runtime_versions(provenance):
     """What runs there and its version, as Python or the demo app notes it; nothing where neither does."""
-    versions = provenance.get("versions", {})
+    versions = provenance.get("versions")
+    versions = versions if isinstance(versions, dict) else {}
     names = {"python": "Python", "numpy": "NumPy", "ai-edge-litert": "LiteRT", "litert": "LiteRT"}
     return [f"{name} {versions[key]}" for key, name in names.items() if key in versions]
 

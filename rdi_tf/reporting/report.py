@@ -40,7 +40,7 @@ class ReportFiles:
     pictures: tuple[Path, ...]
 
 
-def write_report(run_dir, output=None, latencies=(), data_dir=None):
+def write_report(run_dir, output=None, latencies=(), data_dir=None, bundles=None):
     """Write the report of a run from what lies in its folder.
 
     Args:
@@ -50,6 +50,8 @@ def write_report(run_dir, output=None, latencies=(), data_dir=None):
         milliseconds of the last in the arithmetic that was attacked, or else of the last.
       data_dir: TFDS directory; None for TFDS_DATA_DIR or TFDS's default. The validation images are needed: thresholds
         that move are found on them.
+      bundles: the run's `rdi_tf.reporting.deployments.Deployment`s, with which the page says what a latency is not of:
+        what was evaluated; None to say nothing of that.
 
     Returns:
       `ReportFiles`.
@@ -68,13 +70,13 @@ def write_report(run_dir, output=None, latencies=(), data_dir=None):
     for latency in latencies:
         _refuse_other_network(latency, main.result.costs)
     blocks = [
-        *_head_blocks(net.config, main.result, read_records(run)),
+        *_head_blocks(net.config, main.result, _calibration(net, main), read_records(run)),
         *(block for kept in evaluations for block in _table_blocks(net.config, kept)),
         *_exit_blocks(main.result),
         *budget_blocks(net, main, _of_attacked_arithmetic(latencies, net.config), data_dir),
         *_example_blocks(run, net, main.result),
         *learning_blocks(run),
-        *_latency_blocks(latencies),
+        *_latency_blocks(latencies, [_what_it_is_not_of(one, bundles, main.result) for one in latencies]),
     ]
     title = f"{main.result.name or run.path.resolve().name}: robust dynamic inference"
     return write_pages(Path(output or run.path / "report"), "report", title, blocks)
@@ -87,6 +89,20 @@ def _refuse_other_network(latency, costs):
             f"benchmark: expected one of the evaluated network, exits {', '.join(costs.exit_names)} with its "
             f"multiply-adds, got {latency.name!r}"
         )
+
+
+def _what_it_is_not_of(latency, bundles, result):
+    """Where a latency is not of what was evaluated, or nobody knows, a sentence in a list."""
+    if bundles is None:
+        return []
+    bundle = next((one for one in bundles if one.sha256 == latency.bundle_sha256), None)
+    if bundle is None:
+        return ["Of no bundle in RUN/export: whether it has this run's weights and thresholds was not checked."]
+    if (bundle.policy, bundle.thresholds) != (result.policy, result.thresholds):
+        return [
+            f"export/{bundle.folder} has another exit rule or other thresholds than what was evaluated: export again."
+        ]
+    return []
 
 
 def _of_attacked_arithmetic(latencies, config):
@@ -111,7 +127,13 @@ def write_pages(folder, name, title, blocks):
     return files
 
 
-def _head_blocks(config, result, starts):
+def _calibration(net, kept):
+    """How the thresholds of an evaluation were found, to follow them; nothing where that is not known."""
+    known = net.calibrated_on is not None and not kept.outdated and kept.result.thresholds
+    return f", calibrated by {net.config.policy.calibration.replace('_', ' ')}" if known else ""
+
+
+def _head_blocks(config, result, calibration, starts):
     clean = result.clean
     found = f"{clean.accuracy:.2%} of {result.images:,} clean test images of {result.dataset} are called right"
     if result.worst_case is not None:
@@ -132,8 +154,7 @@ def _head_blocks(config, result, starts):
     facts = (
         f"Network: {backbone}, {model.branch} branches, {len(result.costs.exit_names)} exits, {shape} images.",
         f"Defence: {config.defence.name.replace('_', ' ')}. Exit rule: {result.policy}, thresholds "
-        f"{', '.join(f'{value:.4g}' for value in result.thresholds) or 'none'}, "
-        f"calibrated by {config.policy.calibration.replace('_', ' ')}.",
+        f"{', '.join(f'{value:.4g}' for value in result.thresholds) or 'none'}{calibration}.",
     )
     return [Paragraph(f"{found}. {cost}"), Notes((*facts, *_training_notes(starts)))]
 
@@ -178,7 +199,10 @@ def _table_blocks(config, kept):
 
 def _provenance_notes(source):
     machine = ", ".join(str(source[key]) for key in ("processor", "platform", "date") if key in source)
-    versions = ", ".join(f"{name} {version}" for name, version in source.get("versions", {}).items())
+    versions = source.get("versions")
+    versions = (
+        ", ".join(f"{name} {version}" for name, version in versions.items()) if isinstance(versions, dict) else ""
+    )
     notes = [f"Command: {source['command']}; seed {source.get('seed')}."] if source.get("command") else []
     return [*notes, f"{machine}; {versions}."] if machine else notes
 
@@ -222,16 +246,16 @@ def _example_blocks(run, net, result):
     return [heading, Picture("examples", plots.examples_figure(rows, truth), f"Examples. {told}.", caption)]
 
 
-def _latency_blocks(latencies):
+def _latency_blocks(latencies, remarks):
     if not latencies:
         how = "`rdi-tf benchmark` keeps a result as RUN/latency.json (--output), --bundle measures a bundle now."
         return [Heading("Latency"), Paragraph(f"Not measured: {how}")]
     names = ["latency", *(f"latency-{number}" for number in range(2, len(latencies) + 1))]
-    blocks = [_one_latency(name, latency) for name, latency in zip(names, latencies, strict=True)]
+    blocks = [_one_latency(*found) for found in zip(names, latencies, remarks, strict=True)]
     return [Heading("Latency"), *(block for part in blocks for block in part)]
 
 
-def _one_latency(name, latency):
+def _one_latency(name, latency, remarks):
     found = latency.summary()
     alt = (
         f"Bars of milliseconds: mix {found['mix_ms']:.3f}, predicted {found['predicted_mix_ms']:.3f}, unsplit "
@@ -242,5 +266,5 @@ def _one_latency(name, latency):
         Paragraph(headline(latency)),
         Picture(name, plots.latency_figure(latency), alt, caption),
         *(TableBlock(table.title, table.header, table.rows) for table in latency_tables(latency)),
-        Notes(tuple(latency_notes(latency))),
+        Notes((*remarks, *latency_notes(latency))),
     ]

@@ -15,7 +15,7 @@ from rdi_tf.errors import CheckpointError, TrainingError
 from rdi_tf.precision import as_float32
 from rdi_tf.runs import atomic_path
 from rdi_tf.training.checkpoints import Checkpoints
-from rdi_tf.training.history import History
+from rdi_tf.training.history import History, accuracies_in_words
 from rdi_tf.training.interrupts import Interrupts
 from rdi_tf.training.optimisation import WeightAverage
 from rdi_tf.training.validation import Validator
@@ -205,8 +205,8 @@ class RunKeeper(keras.callbacks.Callback):
         self._writer.flush()
         self._history.add(self.iteration, row)
         shutil.rmtree(self._validation_folder, ignore_errors=True)
-        shown = ", ".join(f"{name} {100 * figures[name]:.2f}" for name in ("clean_accuracy", "robust_accuracy"))
         if self.progress:
+            shown = accuracies_in_words(figures, self.config.defence.name != "standard")
             tqdm.write(f"iteration {self.iteration}: validation {shown}", file=sys.stderr)
 
 

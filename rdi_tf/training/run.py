@@ -1,12 +1,16 @@
 """Training runs: everything in one folder, resumable, the most robust validation checkpoint kept."""
 
+import tempfile
+from pathlib import Path
+
 from rdi_tf._keras import keras
 from rdi_tf.calibration import calibrate_held, exit_costs, load_run
 from rdi_tf.data.batches import as_arrays, check_num_classes, explain_unreadable, load_dataset, training_batches
 from rdi_tf.distribution import open_cluster
-from rdi_tf.errors import ConfigError, TrainingError
+from rdi_tf.errors import CheckpointError, ConfigError, TrainingError
+from rdi_tf.model_files import refuse_code
 from rdi_tf.network import build
-from rdi_tf.precision import precision
+from rdi_tf.precision import as_float32, precision
 from rdi_tf.provenance import provenance
 from rdi_tf.runs import RunFolder
 from rdi_tf.thresholds import check_policy
@@ -28,7 +32,8 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None, stra
       data_dir: TFDS directory; None for TFDS_DATA_DIR or TFDS's default.
       progress: show a progress bar on standard error.
       make_network: callable `Config` -> `RDINet` to be trained, which is given `config` and loses its thresholds; None
-        for the configuration's with fresh weights.
+        for the configuration's with fresh weights. Its layers have to be Keras' own or registered ones, so that what
+        was trained can be read again.
       strategy: one of `rdi_tf.distribution.STRATEGIES`. It is no part of the run: one that was begun on one device may
         be carried on by many. With "multi-worker", every machine calls this with the same arguments.
       command: the command line, for the record (training.json).
@@ -39,8 +44,9 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None, stra
     Raises:
       CheckpointError: the folder holds another run, or a model without a checkpoint to go on from, or no checkpoint in
         it can be read and fits, or another process trains in it.
-      ConfigError: a strategy that cannot be had here, replicas that cannot share a batch equally, or a policy that the
-        network's exits cannot follow.
+      ConfigError: a strategy that cannot be had here, replicas that cannot share a batch equally, a policy that the
+        network's exits cannot follow, or a network of other images or classes than the configuration's, or that could
+        not be read again.
       DataError: the data set cannot be had.
       TrainingError: the loss or the weights are no longer numbers, or the disk is full.
     """
@@ -49,6 +55,8 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None, stra
     keras.utils.set_random_seed(config.training.seed)
     with cluster.scope(), precision(config.training.precision):
         net = _compiled((make_network or _fresh_network)(config), config)
+    if make_network is not None:
+        _check_network(net, config.model)
     check_policy(config.policy, exit_costs(net).executed_macs)
     dataset = load_dataset(config.data, "validation", config.model.input_shape, data_dir)
     check_num_classes(dataset.class_names, config.model.num_classes)
@@ -62,6 +70,23 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None, stra
             calibrate_held(run, config.policy, data_dir)
         cluster.wait()
     return RunFolder.open(run_dir)
+
+
+def _check_network(net, model_config):
+    """Refuse a network from outside that would fail, or learn something else, only after hours."""
+    found = (tuple(net.network.input_shape[1:]), net.num_classes)
+    wanted = (tuple(model_config.input_shape), model_config.num_classes)
+    if found != wanted:
+        raise ConfigError(
+            f"make_network: expected images {wanted[0]} and {wanted[1]} classes, got {found[0]} and {found[1]}"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "network.keras"
+        as_float32(net).save(file)
+        try:
+            refuse_code(file)
+        except CheckpointError as error:
+            raise ConfigError(f"make_network: a network that could not be read again: {error}") from error
 
 
 def _compiled(net, config):

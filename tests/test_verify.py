@@ -205,7 +205,7 @@ def test_predict_refuses_in_one_line(folder, picture, tmp_path):
         ([str(path), "--thresholds", "1,two"], "--thresholds '1,two': expected numbers separated by commas"),
         ([str(path), "--thresholds", "1"], "thresholds: expected 2 numbers"),
         ([str(path), "--thresholds", "1,5000"], "thresholds: expected -1 (nothing leaves) to 1000 (everything leaves)"),
-        ([str(path), "--deadline-ms", "0"], "deadline_ms: expected more than 0"),
+        ([str(path), "--deadline-ms", "0"], "deadline_ms: expected a finite number above 0"),
     ):
         result = rdi_tf("predict", str(folder), *arguments)
         assert (result.exit_code, result.stdout) == (2, "")

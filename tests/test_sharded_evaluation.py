@@ -18,7 +18,7 @@ from rdi_tf.evaluation.run_results import RESULT_DIGEST
 from rdi_tf.evaluation.workbench import Workbench
 
 SCRIPT = Path(__file__).parent / "evaluating.py"
-RESULT = "small-pgd-3-first-37"
+RESULT = "small-pgd-3-epsilon-0.06-step_size-0.02-random_start-False-first-37"
 
 
 class OneOfTwo(Cluster):

@@ -17,11 +17,17 @@ from rdi_tf.errors import ConfigError
     type=click.Path(path_type=Path),
     help="Folder of the run.  [default: runs/NAME of the configuration, or CONFIG if that is a run folder]",
 )
+@click.option(
+    "--from",
+    "start",
+    type=click.Path(path_type=Path, exists=True),
+    help="Start from the weights of this run, or .keras file, whose network has the same layers.",
+)
 @common.strategy_option
 @common.settings_option
 @common.data_dir_option
 @common.quiet_option
-def command(config, run_dir, strategy, settings, data_dir, quiet):
+def command(config, run_dir, start, strategy, settings, data_dir, quiet):
     """Train CONFIG: a preset, a TOML file, or the folder of a run that was stopped.
 
     A folder that holds a run of the same configuration is resumed from its last checkpoint. The weights that did best
@@ -33,7 +39,8 @@ def command(config, run_dir, strategy, settings, data_dir, quiet):
     folder = run_dir or common.run_folder_of(config) or folder_of(chosen.name)
     train = library("rdi_tf.training.run").train
     line = common.command_line()
-    run = train(chosen, folder, data_dir=data_dir, progress=not quiet, strategy=strategy, command=line)
+    progress = not quiet
+    run = train(chosen, folder, data_dir, progress, strategy=strategy, command=line, start=start)
     history = library("rdi_tf.training.history")
     best = history.History(run.history_file).best
     text = (

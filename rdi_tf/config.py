@@ -45,6 +45,7 @@ class ModelConfig:
         backbone's own (the paper's) positions, empty for a plain single-exit network.
       dropout: dropout rate where the backbone has dropout.
       depth: depth of a ResNet, 6n+2.
+      group_blocks: blocks of each of a ResNet's three groups, together (depth - 2) / 2; empty for equal groups.
       width_multiplier: channel multiplier of MobileNetV2.
     """
 
@@ -55,6 +56,7 @@ class ModelConfig:
     exits: tuple[str, ...] | None = None
     dropout: float = 0.5
     depth: int = 38
+    group_blocks: tuple[int, ...] = ()
     width_multiplier: float = 1.0
 
 
@@ -176,6 +178,8 @@ class TrainingConfig:
       validation_images: validation images that are attacked at each validation.
       checkpoint_seconds: seconds of work between resumable checkpoints, at most so much is lost.
       seed: everything random derives from it.
+      initial_weights: SHA-256 of the weights that training starts from (`RDINet.weights_digest`); empty for fresh ones.
+        `rdi-tf train --from` fills it in.
     """
 
     iterations: int = 13_100
@@ -195,6 +199,7 @@ class TrainingConfig:
     validation_images: int = 512
     checkpoint_seconds: float = 45.0
     seed: int = 0
+    initial_weights: str = ""
 
 
 @dataclass(frozen=True)

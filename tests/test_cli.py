@@ -230,11 +230,23 @@ def test_train_makes_a_run_and_resumes_it(trained):
     assert_one_line_error(other, ".* holds a run with another configuration.*")
 
 
+def test_train_starts_from_another_run(trained, tmp_path):
+    folder, _ = trained
+    second = ["train", str(folder.parent / "mine.toml"), "--quiet", "--set", "training.seed=5", "--run-dir"]
+    result = run(*second, str(tmp_path / "run"), "--from", str(folder))
+    assert result.exit_code == 0, result.output
+    config = Config.load(tmp_path / "run" / "config.toml")
+    assert len(config.training.initial_weights) == 64 and config.training.seed == 5
+    assert run("train", str(tmp_path / "run"), "--quiet").exit_code == 0  # nothing left to do, and no need of the other
+    missing = run(*second, str(tmp_path / "other"), "--from", str(tmp_path / "nothing"))
+    assert missing.exit_code == 2 and "does not exist" in missing.stderr
+
+
 def test_train_names_the_run_after_the_configuration(tmp_path, monkeypatch):
     class Stop(Exception):
         pass
 
-    def train(config, run_dir, data_dir, progress, strategy, command):
+    def train(config, run_dir, data_dir, progress, strategy, command, start):
         raise Stop(run_dir)
 
     monkeypatch.chdir(tmp_path)

@@ -65,7 +65,7 @@ def short(tiny_config):
     )
 
 
-def stop(config, folder, when):
+def stop(config, folder, when, **arguments):
     """Run `config` until `when(keeper)` holds after an iteration; then as if somebody pressed Ctrl-C."""
     original = training.RunKeeper.on_train_batch_end
 
@@ -77,7 +77,7 @@ def stop(config, folder, when):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.RunKeeper, "on_train_batch_end", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(config, folder, progress=False)
+            train(config, folder, progress=False, **arguments)
 
 
 def history(run):
@@ -316,6 +316,49 @@ def test_a_network_of_ones_own_that_would_fail_later_is_refused(config, tmp_path
     with pytest.raises(ConfigError, match=message):
         train(config, tmp_path / "run", progress=False, make_network=make_network)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_starts_from_the_weights_of_another_and_goes_on_without_them(config, finished, tmp_path):
+    """The first step is taken from these weights, whose SHA-256 the run keeps; a resumed run needs no other run."""
+    settings = ["training.seed=5", "training.learning_rate=1e-30"]
+    still = config.with_settings([*settings, "training.ema_decay=0.0"])
+    run = train(still, tmp_path / "still", progress=False, start=finished.path)
+    for weight, origin in zip(load_run(run).trainable_variables, load_run(finished).trainable_variables, strict=True):
+        np.testing.assert_array_equal(weight, origin)
+
+    wanted = train(config.with_settings(["training.seed=5"]), tmp_path / "whole", progress=False, start=finished.path)
+    assert wanted.config.training.initial_weights == load_run(finished).weights_digest()
+    stop(
+        config.with_settings(["training.seed=5"]),
+        tmp_path / "cut",
+        lambda keeper: keeper.iteration == 4,
+        start=finished.model_file,
+    )
+    cut = RunFolder.open(tmp_path / "cut")
+    assert_same_end(train(cut.config, cut.path, progress=False), wanted)
+
+
+def test_a_run_does_not_start_from_other_weights_than_it_says(config, finished, tmp_path):
+    started = config.with_settings([f'training.initial_weights="{"a" * 64}"'])
+    with pytest.raises(ConfigError, match="SHA-256 a{64}; say --from"):
+        train(started, tmp_path / "run", progress=False)
+    with pytest.raises(ConfigError, match=f"SHA-256 a{{64}}, got {load_run(finished).weights_digest()}"):
+        train(started, tmp_path / "other", progress=False, start=finished.path)
+    with pytest.raises(ConfigError, match="with conv/kernel:0 of shape .*, got"):
+        train(config, tmp_path / "other", progress=False, make_network=_wider, start=finished.path)
+    with pytest.raises(ConfigError, match="expected a network of the same layers, with 7 arrays of weights, got 9"):
+        backbone = config.with_settings(["model.exits=[]", "training.exit_weights=[]", "defence.name=main_branch"])
+        train(backbone, tmp_path / "other", progress=False, start=finished.path)
+    with pytest.raises(CheckpointError, match="not a run folder"):
+        train(config, tmp_path / "other", progress=False, start=tmp_path)
+    assert not (tmp_path / "other").exists()
+
+
+def _wider(config):
+    images = keras.Input(config.model.input_shape)
+    features = relu(batch_norm(convolution(images, 5, 3, "conv", strides=2), "bn"), "stem")
+    pooled = keras.layers.GlobalAveragePooling2D()(features)
+    return attach_exits(keras.Model(images, keras.layers.Dense(config.model.num_classes)(pooled)), ["stem"])
 
 
 def test_accuracies_of_what_was_not_attacked_are_clean():

@@ -113,6 +113,7 @@ def fine_tuning_config(config, compression):
         ema_decay=0.0,
         precision="float32" if config.training.precision == MIXED else config.training.precision,
         validate_every=max(1, iterations // VALIDATIONS),
+        initial_weights="",
     )
     return dataclasses.replace(
         config,

@@ -18,12 +18,13 @@ from rdi_tf.training.checkpoints import full_disk_explained
 from rdi_tf.training.keeper import RunKeeper
 from rdi_tf.training.optimisation import sgd
 from rdi_tf.training.record import add_record
+from rdi_tf.training.start import check_start, copy_weights, read_start, with_start
 from rdi_tf.training.validation import Validator
 
 __all__ = ["RunKeeper", "TrainingError", "Validator", "train"]
 
 
-def train(config, run_dir, data_dir=None, progress=True, make_network=None, strategy="single", command=""):
+def train(config, run_dir, data_dir=None, progress=True, make_network=None, strategy="single", command="", start=None):
     """Train a network, or carry on a run that was stopped.
 
     Args:
@@ -37,24 +38,32 @@ def train(config, run_dir, data_dir=None, progress=True, make_network=None, stra
       strategy: one of `rdi_tf.distribution.STRATEGIES`. It is no part of the run: one that was begun on one device may
         be carried on by many. With "multi-worker", every machine calls this with the same arguments.
       command: the command line, for the record (training.json).
+      start: run folder or `.keras` file whose weights training starts from, of a network of the same layers; None for
+        fresh ones. The run's configuration names these weights (training.initial_weights), and a run that goes on from
+        a checkpoint does not need them again.
 
     Returns:
       The `RunFolder`; its model.keras holds the most robust validated weights, calibrated by the run's own policy.
 
     Raises:
       CheckpointError: the folder holds another run, or a model without a checkpoint to go on from, or no checkpoint in
-        it can be read and fits, or another process trains in it.
+        it can be read and fits, or another process trains in it, or there is no network to start from.
       ConfigError: a strategy that cannot be had here, replicas that cannot share a batch equally, a policy that the
         network's exits cannot follow, or a network of other images or classes than the configuration's, or that could
-        not be read again.
+        not be read again, or other weights to start from than the configuration's, or of other layers.
       DataError: the data set cannot be had.
       TrainingError: the loss or the weights are no longer numbers, or the disk is full.
     """
     cluster = open_cluster(strategy)
     cluster.check_batch(config.training.batch_size)
+    start = None if start is None else read_start(start)
+    if start is not None:
+        config = with_start(config, start)
     keras.utils.set_random_seed(config.training.seed)
     with cluster.scope(), precision(config.training.precision):
         net = _compiled((make_network or _fresh_network)(config), config)
+        if start is not None:
+            copy_weights(start, net)
     if make_network is not None:
         _check_network(net, config.model)
     check_policy(config.policy, exit_costs(net).executed_macs)
@@ -107,12 +116,14 @@ def _compiled(net, config):
 def _fit(net, keeper, cluster, record, data_dir):
     """Train from the last checkpoint to the end; whether there was anything left to do."""
     training, model = keeper.config.training, keeper.config.model
-    start = keeper.restore()
-    steps = training.iterations - start
+    done = keeper.restore()
+    if not done:
+        check_start(net, keeper.config)
+    steps = training.iterations - done
     if steps:
         if cluster.is_chief:
-            add_record(keeper.run, {**record, "from_iteration": start})
-        stream = training_batches(keeper.config.data, training, model.input_shape, model.num_classes, start, data_dir)
+            add_record(keeper.run, {**record, "from_iteration": done})
+        stream = training_batches(keeper.config.data, training, model.input_shape, model.num_classes, done, data_dir)
         batches = cluster.batches(stream, training.batch_size)
         with keeper, explain_unreadable():
             net.fit(batches, epochs=1, steps_per_epoch=steps, verbose=0, callbacks=[keeper])

@@ -8,6 +8,7 @@ import pytest
 
 from rdi_tf._keras import keras
 from rdi_tf.config import ModelConfig
+from rdi_tf.costs import network_costs
 from rdi_tf.errors import ConfigError
 from rdi_tf.models import attach_points, build_backbone, build_network
 from rdi_tf.models.layers import convolution, dense, depthwise
@@ -156,6 +157,30 @@ def test_resnet_exits_of_other_depths(depth, blocks):
 def test_resnet_depth_must_be_6n_plus_2(depth):
     with pytest.raises(ConfigError, match=f"model.depth: expected 6n.2.*got {depth}"):
         build_network(config("resnet", depth=depth))
+
+
+def test_resnet_of_groups_of_ones_own_costs_what_equal_groups_do():
+    """Up to its exit it is a ResNet26; a block costs the same in each group."""
+    cut = ("group3_block4_out",)
+    uneven = build_network(config("resnet", depth=38, group_blocks=(4, 4, 10), exits=cut))
+    equal = build_backbone(config("resnet", depth=38))
+    executed = network_costs(uneven).backbone.executed_macs
+    assert executed == network_costs(equal).backbone.executed_macs == 83_280_512
+    names = [layer.name for layer in build_backbone(config("resnet", depth=26)).layers if "group" in layer.name]
+    assert names == [layer.name for layer in uneven.layers if "group" in layer.name][: len(names)]
+    assert default_exits(config("resnet", depth=38, group_blocks=(1, 6, 11))) == (
+        "group1_block1_out",
+        *("group2_block2_out", "group2_block5_out"),
+        *("group3_block4_out", "group3_block9_out"),
+    )
+
+
+@pytest.mark.parametrize("groups", [(6, 6), (6, 6, 7), (0, 6, 12), (-1, 7, 12)])
+def test_resnet_groups_must_be_of_its_depth(groups):
+    with pytest.raises(
+        ConfigError, match=r"model.group_blocks: expected three numbers from 1 whose sum is .* = 18, got"
+    ):
+        build_network(config("resnet", depth=38, group_blocks=groups))
 
 
 @pytest.mark.parametrize(("channels", "expected"), [(32, 32), (16 * 0.35, 8), (24 * 0.75, 24), (96 * 1.4, 136)])

@@ -138,8 +138,9 @@ def reported_points(dataset):
 
 
 def backbone_name(model):
-    """What the paper's tables are kept under for a `ModelConfig`: ResNets by their depth."""
-    return f"resnet{model.depth}" if model.backbone == "resnet" else model.backbone
+    """What the paper's tables are kept under for a `ModelConfig`: ResNets by depth, and by groups of their own."""
+    groups = "".join(f"-{blocks}" for blocks in model.group_blocks)
+    return f"resnet{model.depth}{groups}" if model.backbone == "resnet" else model.backbone
 
 
 def _read():

@@ -306,7 +306,7 @@ def test_channels_of_a_foreign_network():
 
 def test_a_budget_shrinks_with_the_backbone():
     preset = Config.load("cifar10-resnet38-strict").with_settings(
-        ["model.depth=14", "model.exits=['group2_block1_out']"]
+        ["model.depth=14", "model.group_blocks=[]", "model.exits=['group2_block1_out']"]
     )
     source = build(preset)
     pruned = _with_scaled_budget(source, CompressionConfig(method="prune_channels", sparsity=0.5))

@@ -65,10 +65,13 @@ def test_every_exit_has_its_weight(name):
     + [("cifar10-resnet38", "-strict")],
 )
 def test_single_exit_rivals_differ_in_exits_and_defence_alone(name, suffix):
-    """One exit, attacked at that exit, on the same data, by the same attacks, for as many iterations."""
+    """One exit, attacked at that exit, on the same data, by the same attacks, for as many iterations.
+
+    The strict preset's blocks lie in groups of its own; they cost what the rival's do, see below.
+    """
     rdi, single = Config.load(name + suffix), Config.load(f"{name}-single{suffix}")
     assert (single.model.exits, single.defence.name) == ((), "main_branch")
-    plain = {"exits": None, "branch": "paper"}
+    plain = {"exits": None, "branch": "paper", "group_blocks": ()}
     assert dataclasses.replace(single.model, **plain) == dataclasses.replace(rdi.model, **plain)
     assert dataclasses.replace(single.defence, name=rdi.defence.name, outputs=rdi.defence.outputs) == rdi.defence
     assert dataclasses.replace(single.training, exit_weights=rdi.training.exit_weights) == rdi.training
@@ -85,7 +88,8 @@ def test_the_strict_preset_trains_and_attacks_what_it_deploys():
 
     costs = network_costs(build_network(config.model))
     early, main = (cost.executed_macs / costs.backbone.executed_macs for cost in costs.exits)
-    assert (round(early, 3), round(main, 3)) == (0.603, 1.101)
+    assert (round(early, 3), round(main, 3)) == (0.662, 1.002)
+    assert costs.backbone.executed_macs == 83_280_512
     assert config.policy.budget < 0.7 * costs.backbone.executed_macs
     assert (config.data, config.evaluation) == (published.data, published.evaluation)
 

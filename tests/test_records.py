@@ -9,7 +9,12 @@ from rdi_tf.calibration import exit_costs, load_run
 from rdi_tf.evaluation.run import evaluate
 from rdi_tf.runs import RunFolder
 
-KEPT = ["cifar10-resnet38-strict", "cifar10-resnet38-single-strict"]
+KEPT = [
+    "cifar10-resnet38-strict",
+    "cifar10-resnet38-single-strict",
+    "cifar10-resnet26-single-strict",
+    "cifar10-resnet38-strict-residual",
+]
 RECORD = "all-pgd-20-first-1000.json"
 A_FEW_IMAGES = 0.003  # of 1,000: other processors round logits otherwise, which moves images across thresholds
 

@@ -39,8 +39,7 @@ def command(config, run_dir, start, strategy, settings, data_dir, quiet):
     folder = run_dir or common.run_folder_of(config) or folder_of(chosen.name)
     train = library("rdi_tf.training.run").train
     line = common.command_line()
-    progress = not quiet
-    run = train(chosen, folder, data_dir, progress, strategy=strategy, command=line, start=start)
+    run = train(chosen, folder, data_dir, not quiet, strategy=strategy, command=line, start=start)
     history = library("rdi_tf.training.history")
     best = history.History(run.history_file).best
     text = (

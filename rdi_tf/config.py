@@ -44,7 +44,7 @@ class ModelConfig:
       exits: names of the backbone's layers after which branches leave, in order; left out (None) for the
         backbone's own (the paper's) positions, empty for a plain single-exit network.
       dropout: dropout rate where the backbone has dropout.
-      depth: depth of a ResNet, 6n+2.
+      depth: depth of a ResNet, 6n+2 where its groups are equal.
       group_blocks: blocks of each of a ResNet's three groups, together (depth - 2) / 2; empty for equal groups.
       width_multiplier: channel multiplier of MobileNetV2.
     """

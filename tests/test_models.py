@@ -177,9 +177,8 @@ def test_resnet_of_groups_of_ones_own_costs_what_equal_groups_do():
 
 @pytest.mark.parametrize("groups", [(6, 6), (6, 6, 7), (0, 6, 12), (-1, 7, 12)])
 def test_resnet_groups_must_be_of_its_depth(groups):
-    with pytest.raises(
-        ConfigError, match=r"model.group_blocks: expected three numbers from 1 whose sum is .* = 18, got"
-    ):
+    message = r"model.group_blocks: expected three numbers from 1 whose sum is .* = 18, or \[\] for equal groups, got"
+    with pytest.raises(ConfigError, match=message):
         build_network(config("resnet", depth=38, group_blocks=groups))
 
 

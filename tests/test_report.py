@@ -63,10 +63,10 @@ def test_reported_rows_of_the_same_experiment_only():
     assert reported_rows(cifar, fgsm)[1]["ATA (Worst-Case)"] == 51.05
     assert reported_rows(cifar, attack(**CIFAR))[0] == "Table 3"
     assert reported_rows(cifar.with_settings(["model.depth=20"]), fgsm) == ("", {})
-    single = Config.load("cifar10-resnet38-single").with_settings(["model.group_blocks=[4,4,10]"])
-    assert reported_rows(single, attack(**CIFAR)) == ("", {})
     # One exit is another network, of another table.
     single = Config.load("cifar10-resnet38-single")
+    assert reported_rows(single.with_settings(["model.group_blocks=[4,4,10]"]), attack(**CIFAR)) == ("", {})
+    assert reported_rows(single.with_settings(["model.group_blocks=[6,6,6]"]), attack(**CIFAR))[0] == "Table 1"
     rows = {"TA": 83.62, "ATA (Main Branch)": 42.29, "Average MFlops": 79.42}
     assert reported_rows(single, attack(**CIFAR)) == ("Table 1", rows)
     assert reported_rows(single, fgsm) == ("", {})

@@ -349,6 +349,9 @@ def test_a_run_does_not_start_from_other_weights_than_it_says(config, finished, 
     with pytest.raises(ConfigError, match="expected a network of the same layers, with 7 arrays of weights, got 9"):
         backbone = config.with_settings(["model.exits=[]", "training.exit_weights=[]", "defence.name=main_branch"])
         train(backbone, tmp_path / "other", progress=False, start=finished.path)
+    earlier = config.with_settings(['model.exits=["bn"]'])  # a branch there has weights of the same shapes
+    with pytest.raises(ConfigError, match=r"exits where the configuration has them, behind \[\d+, \d+\] layers"):
+        train(earlier, tmp_path / "other", progress=False, start=finished.path)
     with pytest.raises(CheckpointError, match="not a run folder"):
         train(config, tmp_path / "other", progress=False, start=tmp_path)
     assert not (tmp_path / "other").exists()

@@ -138,8 +138,8 @@ def reported_points(dataset):
 
 
 def backbone_name(model):
-    """What the paper's tables are kept under for a `ModelConfig`: ResNets by depth, and by groups of their own."""
-    groups = "".join(f"-{blocks}" for blocks in model.group_blocks)
+    """What the paper's tables are kept under for a `ModelConfig`: ResNets by depth, and by unequal groups."""
+    groups = "".join(f"-{blocks}" for blocks in model.group_blocks) if len(set(model.group_blocks)) > 1 else ""
     return f"resnet{model.depth}{groups}" if model.backbone == "resnet" else model.backbone
 
 

@@ -1,6 +1,6 @@
 """ResNet for CIFAR-sized images, of any depth 6n+2: three groups of n basic blocks with 16, 32 and 64 channels.
 
-Or of other groups, `model.group_blocks`: a block costs the same in all three (half the side, twice the channels).
+Or of unequal groups (`group_blocks`): a block costs the same in all three, half the side and twice the channels.
 
 Source: He et al., "Deep Residual Learning" (CVPR 2016), section 4.2, with 1x1 convolution shortcuts as in Hu et al.,
 "Triple Wins" (ICLR 2020), section 4.1.
@@ -53,8 +53,8 @@ def blocks_of_groups(model_config):
         return (blocks,) * len(GROUP_CHANNELS)
     if len(groups) != len(GROUP_CHANNELS) or min(groups) < 1 or 2 * sum(groups) + 2 != depth:
         raise ConfigError(
-            "model.group_blocks: expected three numbers from 1 whose sum is (depth - 2) / 2 = "
-            f"{(depth - 2) / 2:g}, got {list(groups)}"
+            "model.group_blocks: expected three numbers from 1 whose sum is (model.depth - 2) / 2 = "
+            f"{(depth - 2) / 2:g}, or [] for equal groups, got {list(groups)}"
         )
     return tuple(groups)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rdi_tf.calibration import load_run
 from rdi_tf.errors import ConfigError
+from rdi_tf.models.graph import ordered_nodes
 from rdi_tf.network import load
 from rdi_tf.runs import RunFolder
 
@@ -40,7 +41,7 @@ def copy_weights(start, net):
     """Give one `RDINet` all weights of another, batch norm's statistics included.
 
     Raises:
-      ConfigError: networks of different weights; names the first that differs.
+      ConfigError: networks of different weights, of which the first that differs is named, or with exits elsewhere.
     """
     weights, ours = start.network.get_weights(), net.network.weights
     if len(weights) != len(ours):
@@ -53,7 +54,17 @@ def copy_weights(start, net):
                 f"--from: expected a network of the same layers, with {weight.name} of shape {tuple(weight.shape)}, "
                 f"got {value.shape}"
             )
+    theirs, wanted = _layers_before_exits(start), _layers_before_exits(net)
+    if theirs != wanted:  # branches on maps of one shape have the same weights, wherever they leave
+        raise ConfigError(
+            f"--from: expected exits where the configuration has them, behind {wanted} layers each, got {theirs}"
+        )
     net.network.set_weights(weights)
+
+
+def _layers_before_exits(net):
+    """How many layers each exit depends on, a list."""
+    return [len(ordered_nodes([logits])) for logits in net.network.outputs]
 
 
 def check_start(net, config):
